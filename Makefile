@@ -1,0 +1,43 @@
+# Every verb works in a fresh clone: each first makes .venv, or refreshes it when the packaging files have changed.
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PYTHON ?= python3
+ARGS   ?=
+
+export OMP_NUM_THREADS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test smoke docs bench clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make the virtual environment .venv, or refresh it
+	@echo "Ready: $(BIN)/leadlag --help"
+
+$(STAMP): settings.ini setup.py pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "leadlag needs Python 3.11 or newer; name one, as in: make install PYTHON=python3.12" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input -e ".[dev,test]"
+	@touch $@
+
+demo: $(STAMP) ## both pipelines and the report worth opening (some minutes)
+	$(BIN)/leadlag study $(ARGS)
+
+test: $(STAMP) ## every notebook and every test (ARGS="-k word" for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+smoke: $(STAMP) ## the three commands of the plan at reduced counts, in a temporary folder
+	bash tests/smoke.sh "$(CURDIR)/$(BIN)"
+
+docs: $(STAMP) ## build the site into _docs from the executed notebooks
+	$(BIN)/python docs/build.py
+
+bench: $(STAMP) ## measure the speed of the environments, a peer beside them
+	$(BIN)/leadlag bench $(ARGS)
+
+clean: ## remove what the verbs made, except .venv and results
+	rm -rf _docs _proc build dist leadlag.egg-info .pytest_cache tests/output
+	find leadlag nbs tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
