@@ -232,6 +232,7 @@ def test_packaging_facts_are_complete():
 
 PROBE = """
 import json, logging, os, random, sys, threading, warnings
+import gymnasium.envs.registration  # which has filters of its own
 before = (list(warnings.filters), dict(os.environ), os.getcwd(), list(logging.getLogger().handlers), random.getstate())
 import leadlag
 after = (list(warnings.filters), dict(os.environ), os.getcwd(), list(logging.getLogger().handlers), random.getstate())

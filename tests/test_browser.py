@@ -1,0 +1,86 @@
+"""What a person sees: reports and the site in a real browser, with nothing to be had from outside."""
+import shutil
+from contextlib import contextmanager
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)  # a fresh profile folder each time
+        yield browser
+        browser.close()
+
+@contextmanager
+def watched(browser, **context):
+    "A page, and the list of what it should not have done: errors, and requests that leave the machine."
+    complaints = []
+    inside = ("file:", "data:", "blob:", "http://127.0.0.1:")
+    with browser.new_context(**context) as c:
+        page = c.new_page()
+        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: complaints.append(str(e)))
+        page.on("request", lambda r: None if r.url.startswith(inside) else complaints.append(f"asks for {r.url}"))
+        yield page, complaints
+
+
+# ---- reports
+
+CELLS = [new_markdown_cell("# A *tiny* report\n\n> With an equation.\n\n## The rule\n\n$$ p_t = \\mathrm{sign}(x_t), \\quad c < 1 $$"),
+         new_code_cell("seed = 1\nlabel = 'bull'", metadata={"tags": ["parameters"]}),
+         new_markdown_cell("## The table\n\n" + "Some words. " * 300),
+         new_code_cell("import pandas as pd\npd.DataFrame({'regime': [label, 'bear'], 'reward': [seed, -1]})"),
+         new_code_cell("from leadlag.core import axes\naxes(figsize=(5, 2)).plot(range(seed + 5));")]
+HOSTILE = """<img src="http://127.0.0.1:9/x.png" onerror="document.title='owned'"><script>document.title='owned'</script>"""
+
+def report(folder, cells, **params):
+    from leadlag.reports import render
+    template = folder / "tiny.ipynb"
+    folder.joinpath("run").mkdir()
+    nbformat.write(new_notebook(cells=cells), template)
+    return render(template, folder / "run", params)
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory): return report(tmp_path_factory.mktemp("report"), CELLS, seed=3)
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_report_opens_offline(browser, page_file, width):
+    with watched(browser, offline=True, viewport={"width": width, "height": 800}) as (page, complaints):
+        page.goto(page_file.as_uri())
+        page.wait_for_selector(".katex-display .katex-html")
+        assert page.title() == "A tiny report"
+        assert page.evaluate("document.fonts.ready.then(() => document.fonts.check('16px KaTeX_Main'))")
+        assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0 && i.alt)") and page.locator("img").count() == 1
+        assert not page.locator(".input").first.is_visible(), "the reader comes for the story"
+        page.get_by_label("Show the code").check()
+        assert page.locator(".input").first.is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing runs out of the page"
+        assert page.locator("nav a", has_text="The table").is_visible() == (width > 1216)
+        if width > 1216:
+            page.locator("nav a", has_text="The table").click()
+            page.wait_for_function("window.scrollY > 0 || location.hash === '#The-table'")
+        assert complaints == []
+
+def test_report_has_a_dark_side(browser, page_file):
+    def paper(scheme):
+        with watched(browser, offline=True, color_scheme=scheme) as (page, _):
+            page.goto(page_file.as_uri())
+            return page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper("light") == "rgb(255, 255, 255)" != paper("dark")
+
+def test_report_runs_no_label(browser, tmp_path):
+    show = new_code_cell("from IPython.display import HTML\nHTML(label)")
+    hostile = report(tmp_path, [*CELLS[:3], show, new_code_cell("seed")], label=HOSTILE)
+    with watched(browser) as (page, complaints):
+        page.goto(hostile.as_uri())
+        page.wait_for_selector(".katex-html")
+        assert page.title() == "A tiny report" and page.locator("img").count() == 1
+        assert any("Content Security Policy" in c for c in complaints), "the watcher sees what the policy stops"
