@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'COLOURS', 'STYLE', 'LeadLagError', 'UsageError', 'DataError', 'OutOfTime', 'VerificationError', 'choose',
            'seed_for', 'atomic_path', 'write_atomic', 'dumps', 'read_json', 'write_json', 'run_folder', 'results_dir',
-           'cache_dir', 'code_version', 'progress', 'say', 'run', 'style', 'axes']
+           'cache_dir', 'code_version', 'progress', 'say', 'run', 'kernel', 'style', 'axes']
 
 # %% ../nbs/00_core.ipynb #e23930c1
 import hashlib, json, logging, math, os, shutil, subprocess, sys
@@ -195,6 +195,12 @@ def run(
     except OSError as e: say(f"leadlag: {e.strerror or e}: {e.filename or ''}".rstrip(": ")); return 1
 
 # %% ../nbs/00_core.ipynb #d568cb51
+def kernel(function):
+    "Compile `function` with numba; cached on disk when it lives in a module, never in a notebook."
+    from numba import njit
+    return njit(cache=function.__module__ != "__main__")(function)
+
+# %% ../nbs/00_core.ipynb #0b5a96e1
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": .25, "figure.dpi": 96,
          "savefig.dpi": 96, "figure.figsize": (7.5, 3.4), "font.size": 10, "axes.titlesize": 11, "legend.frameon": False,

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 import numpy as np
 from numba import njit
-from ..core import UsageError
+from ..core import kernel, UsageError
 from .regimes import get_regimes
 
 # %% ../../nbs/21_markets.synthetic.ipynb #4fcfa9f4
@@ -55,14 +55,14 @@ WARM = 64                 # hidden bars before bar 0; at least the longest lookb
 HEADER = 1 << 40          # counters from here on belong to the path, not to a bar
 DISCOUNT = .3             # of the outlook: lambda of the hysteresis band
 
-@njit
+@kernel
 def draw_regimes(key, mu, sigma, path_mu, path_sigma):
     "Fill this path's own drift and volatility of each regime: sigma x LogN(.15), mu x U(.5, 1.5)."
     for s in range(len(mu)):
         path_sigma[s] = sigma[s] * math.exp(.15 * normal(key, HEADER + 8 + 2 * s))
         path_mu[s] = mu[s] * (.5 + uniforms(key, HEADER + 9 + 2 * s)[0])
 
-@njit
+@kernel
 def draw_states(key, n_regimes, duration, state):
     "Fill the regime of each bar: one for the whole path, or semi-Markov with Gamma(2) durations of at least 10 bars."
     now = min(int(uniforms(key, HEADER)[0] * n_regimes), n_regimes - 1)
@@ -77,7 +77,7 @@ def draw_states(key, n_regimes, duration, state):
         left -= 1
 
 # %% ../../nbs/21_markets.synthetic.ipynb #e9a05538
-@njit
+@kernel
 def draw_path(seed, episode, rho, duration, mu, sigma, lookback, leader, follower, mean, outlook, variance, state):
     "Fill one path's arrays (all of one length; `state` int8, the others float64) from its key; nothing else is read or kept."
     key, bars, n = path_key(seed, episode), len(leader), len(mu)
