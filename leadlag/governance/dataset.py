@@ -184,7 +184,8 @@ def extend_manifest(
 ) -> Path:
     "List `files` in the folder's manifest, keeping the rest; atomic."
     folder = Path(folder); files = [files] if isinstance(files, (str, Path)) else files
-    names = sorted({os.path.relpath(f, folder) if Path(f).is_absolute() or not (folder/f).exists() else Path(f).as_posix() for f in files})
+    inside = lambda f: not Path(f).is_absolute() and os.path.lexists(folder/f)
+    names = sorted({Path(f if inside(f) else os.path.relpath(f, folder)).as_posix() for f in files})
     with _locked(folder):
         old = read_manifest(folder/MANIFEST); found, _, odd = list_files(folder)
         for name in names:

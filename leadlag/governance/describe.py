@@ -146,9 +146,10 @@ def _of_file(path) -> dict:
         clean = not any(re.match(r"Unnamed: \d+$", n) or re.sub(r"\.\d+$", "", n) in names[:i] for i, n in enumerate(names))
         if clean and path.suffix != ".parquet":
             out |= {"type": "table", "encoding": "utf-8", "dialect": {"delimiter": "\t" if path.suffix == ".tsv" else ","}}
+        else: out["length"] = out.pop("rows")
     elif path.suffix in (".h5", ".hdf5", ".npz"):
         fields = _arrays(path); lengths = {f["shape"][0] for f in fields if f["shape"]}
-        out |= {"schema": {"fields": fields}} | ({"rows": lengths.pop()} if len(lengths) == 1 else {})
+        out |= {"schema": {"fields": fields}} | ({"length": lengths.pop()} if len(lengths) == 1 else {})
     return out
 
 # %% ../../nbs/08_governance.describe.ipynb #d21eac0b
