@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'COLOURS', 'STYLE', 'LeadLagError', 'UsageError', 'DataError', 'OutOfTime', 'VerificationError', 'choose',
            'seed_for', 'atomic_path', 'write_atomic', 'dumps', 'read_json', 'write_json', 'run_folder', 'results_dir',
-           'cache_dir', 'code_version', 'progress', 'say', 'run', 'kernel', 'style', 'axes']
+           'cache_dir', 'code_version', 'progress', 'say', 'run', 'kernel', 'style', 'axes', 'save_figure']
 
 # %% ../nbs/00_core.ipynb #e23930c1
 import hashlib, json, logging, math, os, shutil, subprocess, sys
@@ -220,3 +220,17 @@ def axes(
     if ax is not None: return ax
     import matplotlib.pyplot as plt
     with style(): return plt.subplots(**kwargs)[1]
+
+# %% ../nbs/00_core.ipynb #3d05d79f
+def save_figure(
+    ax,    # Axes (or an array of them) of the figure
+    path,  # .png or .svg
+) -> Path:
+    "Write the figure of `ax` atomically and close it; same figure, same bytes."
+    import io
+    import matplotlib.pyplot as plt
+    path, figure = Path(path), (ax if hasattr(ax, "figure") else ax.flat[0]).figure
+    dateless = {".png": {"Software": None}, ".svg": {"Date": None}}.get(path.suffix, {})
+    figure.savefig(buffer := io.BytesIO(), format=path.suffix[1:], metadata=dateless)
+    plt.close(figure)
+    return write_atomic(path, buffer.getvalue())

@@ -22,7 +22,7 @@ class TrainPPO:
     "Settings of `leadlag train ppo`."
     output: str = "results/ppo"  # folder of the run; it appears when the run is complete
     seed: int = 0                # of weights, actions and training paths
-    steps: int = 300_000         # environment steps
+    steps: int = 400_000         # environment steps
     observe: str = "belief"      # "raw", "features" or "belief"
     regime: str = "train"        # regimes to train and be judged on
     rho: float = .3              # share of volatility the leader explains
