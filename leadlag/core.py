@@ -231,6 +231,6 @@ def save_figure(
     import matplotlib.pyplot as plt
     path, figure = Path(path), (ax if hasattr(ax, "figure") else ax.flat[0]).figure
     dateless = {".png": {"Software": None}, ".svg": {"Date": None}}.get(path.suffix, {})
-    figure.savefig(buffer := io.BytesIO(), format=path.suffix[1:], metadata=dateless)
+    with style(): figure.savefig(buffer := io.BytesIO(), format=path.suffix[1:], metadata=dateless)
     plt.close(figure)
     return write_atomic(path, buffer.getvalue())

@@ -13,7 +13,7 @@ import numpy as np
 from ..agents.ppo import TrainPPO, fit
 from ..backtest import evaluate
 from ..baselines import best_fixed
-from ..core import COLOURS, axes, progress, read_json, run, say, seed_for, write_atomic, write_json
+from ..core import COLOURS, axes, progress, read_json, run, save_figure, say, seed_for, write_atomic, write_json
 from ..vector import EnvSpec
 
 # %% ../../nbs/81_benchmarks.policies.ipynb #c856d4ca
@@ -44,10 +44,11 @@ def cell_rows(config, seed, kappa, folder) -> list:
     spec, rows = EnvSpec(kappa=kappa, rho=config.rho), []
     rules = {"always long": "long", "follower momentum": "momentum", "Bayes filter": "filter", "true regime": "regime",
              "best fixed lookback": f"fixed:{best_fixed(spec, seed=seed_for('train', seed))}"}
+    learned = trained(config, seed, kappa, folder)
     for split, regimes in (("train", "train"), ("held-out", "held_out")):
         play = lambda policies, observe: evaluate(policies, replace(spec, observe=observe), regimes, config.paths, seed_for("test", seed), split=split, seed_=seed)
         rows += play(rules, "belief")
-        for name, policy in trained(config, seed, kappa, folder).items(): rows += play({name: policy}, OBSERVED[name])
+        for name, policy in learned.items(): rows += play({name: policy}, OBSERVED[name])
     return [{("seed" if k == "seed_" else k): v for k, v in row.items()} for row in rows]
 
 # %% ../../nbs/81_benchmarks.policies.ipynb #32b18c6c
@@ -75,8 +76,7 @@ def bench_policies(config: BenchPolicies) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", {k: v for k, v in asdict(config).items() if k != "output"})
     write_atomic(out / "rows.csv", rows.to_csv(index=False)), write_atomic(out / "aggregate.csv", table.to_csv(index=False))
-    figure = plot_policies(table).figure
-    figure.savefig(out / "policies.png", bbox_inches="tight")
+    save_figure(plot_policies(table), out / "policies.png")
     record_manifest(out, config={k: v for k, v in asdict(config).items() if k != "output"}, title="Policies against the paired oracle", units={"value": "ratio", "iqm": "ratio"})
     print(show(table).to_string())
     return out
