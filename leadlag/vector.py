@@ -204,7 +204,7 @@ def open_accounts(lanes, length, burn_in, synthetic, bars, cursor, account):
 def history_returns(spec):
     "Leader's and follower's returns [bars] of a historical market, in percent."
     from leadlag.markets import historical
-    prices = historical.load(spec.market)
+    prices = spec.market if isinstance(spec.market, historical.Prices) else historical.load(spec.market)
     if spec.leader is None or spec.follower is None:
         raise UsageError(f"a historical market needs leader= and follower=: choose from {', '.join(map(str, prices.levels.columns[:30]))}")
     return prices.pair(leader=spec.leader, follower=spec.follower)
