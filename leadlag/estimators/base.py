@@ -136,11 +136,11 @@ def null_maxima(
     t[:, np.r_[:omit+1, n-omit:n]] = 0
     amplitude, width = np.abs(rfft(t)), 2*max_lag + 1
     lags = np.array([k for k in range(width) if k != max_lag] or [0])
-    fit = min(n//width, per_draw or n)
+    fit = min(n//width, per_draw or n); read = (np.arange(fit)*n//fit)[:, None] + lags # evenly round the circle
     out = np.empty((len(t), -(-n_null//fit), fit))
     for r in range(out.shape[1]): # the phases are shared by all pairs, the amplitudes are each pair's own
         surrogate = irfft(amplitude*np.exp(2j*np.pi*rng.random(amplitude.shape[1])), n)
-        out[:, r] = np.abs(surrogate[:, :fit*width].reshape(len(t), fit, width)[..., lags]).max(-1)
+        out[:, r] = np.abs(surrogate[:, read]).max(-1)
     return out.reshape(len(t), -1)[:, :n_null]
 
 def counted_pvalue(
