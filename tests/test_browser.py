@@ -1,6 +1,7 @@
 """What a person sees: reports and the site in a real browser, with nothing to be had from outside."""
-import shutil
+import re, shutil, subprocess, sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -8,11 +9,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: apt-get install chromium")
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def browser():
+    if CHROMIUM is None: pytest.skip("no chromium on the path: apt-get install chromium")
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)  # a fresh profile folder each time
@@ -84,3 +86,55 @@ def test_report_runs_no_label(browser, tmp_path):
         page.wait_for_selector(".katex-html")
         assert page.title() == "A tiny report" and page.locator("img").count() == 1
         assert any("Content Security Policy" in c for c in complaints), "the watcher sees what the policy stops"
+
+
+# ---- the site
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    out = tmp_path_factory.mktemp("site") / "_docs"
+    done = subprocess.run([sys.executable, str(ROOT / "docs/build.py"), str(out)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]  # a broken link is a failure
+    return out
+
+def test_site_fetches_nothing(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > len(list((ROOT / "nbs").glob("*.ipynb")))
+    outside = {p.name: hits for p in pages if (hits := re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["'](?:https?:)?//[^"']+""", p.read_text()))}
+    assert not outside and not any("@import" in p.read_text() for p in site.rglob("*.css"))
+
+def test_site_documents_every_exported_function(site):
+    from leadlag import reports
+    page = (site / "reports.html").read_text()
+    assert all(f'id="{name}"' in page for name in ("templates", "parameters", "run_report", "to_html"))
+    assert "name of a report, or path of a notebook" in re.sub(r"<[^>]+>", "", page), "docments are shown"
+    assert reports.run_report.__doc__.split(";")[0] in (site / "names.html").read_text()
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_site_in_a_browser(browser, site, width):
+    with watched(browser, offline=True, color_scheme="light", viewport={"width": width, "height": 900}) as (page, complaints):
+        page.goto((site / "index.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.locator("main a", has_text="LeadLagEnv").first.click()
+        page.wait_for_url("**/env.html")
+        page.goto((site / "core.html").as_uri())
+        page.wait_for_selector(".katex-display .katex-html")
+        assert page.evaluate("[...document.querySelectorAll('a[href^=\"#\"]')].filter(a => a.hash && !document.getElementById(decodeURIComponent(a.hash.slice(1)))).length") == 0
+        if width < 992: page.locator(".navbar-toggler").first.click()
+        box = page.locator(".smalldocs-search input:visible").first
+        box.fill("run_report")
+        page.locator(".search-result:visible").first.click()
+        page.wait_for_url(re.compile(r"(reports|names)\.html"))
+        assert complaints == []
+
+def test_site_turns_dark_and_remembers(browser, site):
+    paper = "getComputedStyle(document.body).backgroundColor"
+    with watched(browser, offline=True, color_scheme="light", viewport={"width": 1280, "height": 900}) as (page, complaints):
+        page.goto((site / "index.html").as_uri())
+        light = page.evaluate(paper)
+        page.locator("[onclick*=ToggleScheme]:visible, .quarto-color-scheme-toggle:visible").first.click()
+        page.wait_for_function(f"{paper} !== '{light}'")
+        dark = page.evaluate(paper)
+        page.locator("#quarto-sidebar a", has_text="Core").first.click()
+        page.wait_for_url("**/core.html"); page.wait_for_function(f"{paper} === '{dark}'")
+        assert complaints == []
