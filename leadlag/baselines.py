@@ -71,7 +71,7 @@ def regime_outlook(paths, rho=.3):
     each = {k: fixed_outlook(paths.leader, k, rho) for k in {r.lookback for r in paths.regimes}}
     return np.select([paths.lookback == k for k in each], list(each.values()))
 
-# %% ../nbs/42_baselines.ipynb #816b6405
+# %% ../nbs/42_baselines.ipynb #5a7e1b38
 RULES = {"flat": "no position, ever", "long": "always long", "momentum": "the follower's own last 8 bars, by the band",
          "fixed": "fixed:K, the leader's last K bars, by the band", "regime": "told the regime, so the right lookback",
          "filter": "the Bayes filter, by the band", "oracle": "told the true outlook, by the band"}

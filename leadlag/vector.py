@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MODES', 'CONTROLS', 'REWARDS', 'BOUND', 'SEED', 'EPISODE', 'ROW', 'TIME', 'END', 'POSITION', 'TARGET', 'EQUITY',
            'COSTS', 'CHARGES', 'PENDING', 'LEADER', 'FOLLOWER', 'MEAN', 'OUTLOOK', 'VARIANCE', 'START_EQUITY', 'RUIN',
-           'EnvSpec', 'band', 'clip', 'see_features', 'see_belief', 'rule_outlooks', 'look', 'step_lanes', 'draw_row',
-           'see_row', 'open_accounts', 'history_returns', 'Lanes']
+           'EnvSpec', 'band', 'clip', 'see_features', 'see_belief', 'rule_outlooks', 'look', 'observation_names',
+           'step_lanes', 'see_row', 'open_accounts', 'history_returns', 'Market', 'Lanes']
 
 # %% ../nbs/40_vector.ipynb #4583f0ba
 import math
@@ -138,6 +138,18 @@ def look(i, window, tolled, lag, seen, cursor, account, obs):
         j += 2
     for k in range(lag): obs[i, j + k] = account[PENDING + k, i]
 
+# %% ../nbs/40_vector.ipynb #2c8dd0e1
+def observation_names(
+    spec,  # `EnvSpec`
+) -> list: # of str, as long as an observation
+    "What each entry of an observation is."
+    market = {"raw": [f"{who}[t-{j}]" for j in reversed(range(spec.window)) for who in ("leader", "follower")],
+              "features": [f"{what} {k}" for k in spec.lookbacks for what in ("sum", "outlook")] + ["toll", "risk"],
+              "belief": [f"{what} {r.name}" for r in spec.filter.regimes for what in ("P", "P×mean", "P×outlook")] + ["toll", "risk"]}[spec.observe]
+    tolls = [] if spec.observe == "raw" else ["toll×position", "toll×|position|"]
+    return market + ["position", "|position|"] + tolls + [f"pending {k + 1}" for k in range(spec.execution_lag)]
+
+# %% ../nbs/40_vector.ipynb #b11217b6
 @kernel
 def step_lanes(actions, by_rule, by_log, cost, kappa, lag, window, tolled, path, seen, rule, cursor, account, obs, reward, terminated, truncated):
     "Advance every lane by one bar; returns how many episodes ended. Actions index {short, flat, long}, or the lookbacks if `by_rule`."
@@ -169,15 +181,7 @@ def step_lanes(actions, by_rule, by_log, cost, kappa, lag, window, tolled, path,
         look(i, window, tolled, lag, seen, cursor, account, obs)
     return ended
 
-# %% ../nbs/40_vector.ipynb #2c8dd0e1
-@kernel
-def draw_row(r, seed, episode, mode, rho, duration, regimes, hazard, hypotheses, n, lookbacks, cost, kappa, path, state, seen, rule):
-    "Draw one synthetic path into row `r` and compute what is seen of it."
-    mu, sigma, lookback = regimes
-    draw_path(seed, episode, rho, duration, mu, sigma, lookback, path[LEADER, r], path[FOLLOWER, r], path[MEAN, r],
-              path[OUTLOOK, r], path[VARIANCE, r], state[r])
-    see_row(r, mode, False, rho, hazard, hypotheses, n, lookbacks, cost, kappa, path, seen, rule)
-
+# %% ../nbs/40_vector.ipynb #9e6ccd08
 @kernel
 def see_row(r, mode, relative, rho, hazard, hypotheses, n, lookbacks, cost, kappa, path, seen, rule):
     "Fill row `r` of `seen` and `rule` from its returns."
@@ -200,7 +204,7 @@ def open_accounts(lanes, length, burn_in, synthetic, bars, cursor, account):
         account[:, i] = 0.
         account[EQUITY, i] = START_EQUITY
 
-# %% ../nbs/40_vector.ipynb #d3794813
+# %% ../nbs/40_vector.ipynb #b2c14565
 def history_returns(spec):
     "Leader's and follower's returns [bars] of a historical market, in percent."
     from leadlag.markets import historical
@@ -209,40 +213,52 @@ def history_returns(spec):
         raise UsageError(f"a historical market needs leader= and follower=: choose from {', '.join(map(str, prices.levels.columns[:30]))}")
     return prices.pair(leader=spec.leader, follower=spec.follower)
 
+class Market:
+    "Rows of returns, what is seen of them, and the truth where there is one."
+
+    def __init__(self,
+        spec,  # EnvSpec
+        rows,  # paths at once (synthetic); a historical market has one row
+    ):
+        f, self.spec, self.mode, self.regimes = spec.filter, spec, MODES.index(spec.observe), get_regimes(spec.regime)
+        self.lookbacks = np.array([r.lookback for r in self.regimes])
+        pair = None if spec.synthetic else tuple(history_returns(spec))
+        shape = (rows, spec.burn_in + spec.length) if spec.synthetic else (1, len(pair[0]))
+        width = (2, 2 * len(spec.lookbacks) + 2, 3 * len(f.regimes) + 2)[self.mode]
+        self.path, self.state, self.seen = np.zeros((5, *shape)), np.zeros(shape, np.int8), np.zeros((*shape, width), np.float32)
+        self.rule = np.zeros((shape[0], shape[1] if spec.control == "lookback" else 0, len(spec.lookbacks)))
+        self._eyes = spec.rho, f.hazard, f.hypotheses(), len(f.regimes), np.array(spec.lookbacks), spec.cost, spec.kappa
+        mu, sigma = np.array([[r.mu, r.sigma] for r in self.regimes]).T.copy()
+        self._law = spec.rho, float(spec.duration or 0), mu, sigma, self.lookbacks
+        if pair:
+            self.path[LEADER, 0], self.path[FOLLOWER, 0], self.path[VARIANCE, 0] = *pair, ewma_volatility(pair[1]) ** 2
+            self.see(0)
+
+    def see(self, r):
+        "Compute what is seen of row `r`."
+        see_row(r, self.mode, not self.spec.synthetic, *self._eyes, self.path, self.seen, self.rule)
+
+    def draw(self, r, seed, episode):
+        "Draw a synthetic path into row `r`."
+        draw_path(seed, episode, *self._law, *(self.path[k, r] for k in range(5)), self.state[r])
+        self.see(r)
+
+# %% ../nbs/40_vector.ipynb #01980d47
 class Lanes:
-    "A batch of accounts, each on its own path of one market."
+    "A batch of accounts, each on a path of one market."
 
     def __init__(self,
         spec,    # EnvSpec
         n=1,     # lanes
     ):
-        self.spec, self.n, f = spec, n, spec.filter
-        self.mode, self.regimes = MODES.index(spec.observe), get_regimes(spec.regime)
-        self.lookbacks = np.array(spec.lookbacks)
-        if spec.synthetic: rows, bars, self.length = n, spec.burn_in + spec.length, spec.length
-        else:
-            x, y = history_returns(spec)
-            rows, bars = 1, len(x)
-            if bars < spec.burn_in + 2: raise UsageError(f"{bars} bars are too few for a burn-in of {spec.burn_in}: give more data or a smaller burn_in")
-            self.length = min(spec.length, bars - spec.burn_in)
-        width = (2, 2 * len(spec.lookbacks) + 2, 3 * len(f.regimes) + 2)[self.mode]
-        self.window, self.tolled, lag = (spec.window, False, spec.execution_lag) if self.mode == 0 else (1, True, spec.execution_lag)
-        self.path, self.state = np.zeros((5, rows, bars)), np.zeros((rows, bars), np.int8)
-        self.seen = np.zeros((rows, bars, width), np.float32)
-        self.rule = np.zeros((rows, bars if spec.control == "lookback" else 0, len(spec.lookbacks)))
+        self.spec, self.n, self.market = spec, n, (m := Market(spec, n))
+        self.path, self.state, self.seen, self.rule, self.regimes = m.path, m.state, m.seen, m.rule, m.regimes
+        bars, lag, raw = m.path.shape[2], spec.execution_lag, spec.observe == "raw"
+        if bars < spec.burn_in + 2: raise UsageError(f"{bars} bars are too few for a burn-in of {spec.burn_in}: give more data or a smaller burn_in")
+        self.length, self.window, self.tolled = min(spec.length, bars - spec.burn_in), spec.window if raw else 1, not raw
         self.cursor, self.account = np.zeros((5, n), np.int64), np.zeros((5 + lag, n))
-        self.obs = np.zeros((n, self.window * width + 2 + 2 * self.tolled + lag), np.float32)
+        self.obs = np.zeros((n, len(observation_names(spec))), np.float32)
         self.reward, self.terminated, self.truncated = np.zeros(n), np.zeros(n, np.bool_), np.zeros(n, np.bool_)
-        self._row = (self.mode, spec.rho), (f.hazard, f.hypotheses(), len(f.regimes), self.lookbacks, spec.cost, spec.kappa)
-        mu, sigma = np.array([[r.mu, r.sigma] for r in self.regimes]).T.copy()
-        self._market = float(spec.duration or 0), (mu, sigma, np.array([r.lookback for r in self.regimes]))
-        if not spec.synthetic: self._load(x, y)
-
-    def _load(self, x, y):
-        "Fill the one row of a historical market."
-        self.path[LEADER, 0], self.path[FOLLOWER, 0], self.path[VARIANCE, 0] = x, y, ewma_volatility(y) ** 2
-        (mode, rho), rest = self._row
-        see_row(0, mode, True, rho, *rest, self.path, self.seen, self.rule)
 
     def start(self, seeds):
         "Begin episode 0 of every lane under its own seed [lanes]; fills `obs`."
@@ -252,11 +268,9 @@ class Lanes:
     def next_episode(self, lanes):
         "Begin the next episode of the lanes given by index."
         self.cursor[EPISODE, lanes] += 1
-        (mode, rho), rest = self._row
         if self.spec.synthetic:
             self.cursor[ROW, lanes] = lanes
-            for i in lanes: draw_row(i, self.cursor[SEED, i], self.cursor[EPISODE, i], mode, rho, *self._market, *rest,
-                                     self.path, self.state, self.seen, self.rule)
+            for i in lanes: self.market.draw(i, self.cursor[SEED, i], self.cursor[EPISODE, i])
         open_accounts(lanes, self.length, self.spec.burn_in, self.spec.synthetic, self.path.shape[2], self.cursor, self.account)
         self.look(lanes)
 
@@ -274,4 +288,4 @@ class Lanes:
         "Regime index, lookback and conditional mean at each lane's bar (synthetic markets)."
         r, t = self.cursor[ROW], self.cursor[TIME]
         state = self.state[r, t]
-        return {"regime": state, "lookback": self._market[1][2][state], "mean": self.path[MEAN, r, t]}
+        return {"regime": state, "lookback": self.market.lookbacks[state], "mean": self.path[MEAN, r, t]}

@@ -8,7 +8,7 @@ __all__ = ['TrainPPO', 'NumpyPolicy', 'load_policy', 'from_sb3', 'own_generators
 
 # %% ../../nbs/50_agents.ppo.ipynb #3377e9b3
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np
 from ..backtest import play
@@ -144,7 +144,7 @@ def load_state(model, folder):
     model.num_timesteps, model._n_updates = saved["steps"], saved["updates"]
     return read_json(folder / "curve.json")
 
-# %% ../../nbs/50_agents.ppo.ipynb #e797623e
+# %% ../../nbs/50_agents.ppo.ipynb #c8fc35ec
 def validate(model, config, n=24):
     "Mean ratio to the oracle on `n` validation paths a regime, and what PPO says of its last update."
     policy, logged = from_sb3(model), model.logger.name_to_value
@@ -154,7 +154,6 @@ def validate(model, config, n=24):
 
 def judged(config) -> list:
     "The environments a run is judged in: each regime by itself, or the switching market as it is."
-    from dataclasses import replace
     spec = config.spec()
     return [spec] if config.duration else [replace(spec, regime=r) for r in get_regimes(config.regime)]
 
@@ -184,7 +183,7 @@ def fit(config: TrainPPO, folder):
             if left > 0: model.learn(left, callback=callback_for(config, folder, curve, bar), reset_num_timesteps=False)
         return from_sb3(model), curve + [validate(model, config)]
 
-# %% ../../nbs/50_agents.ppo.ipynb #f865f3b1
+# %% ../../nbs/50_agents.ppo.ipynb #04b17bd8
 def episodes_table(policy, config):
     "One row a test episode: path_seed, regime, reward (realised), score (expected), oracle."
     import pandas as pd
@@ -209,6 +208,7 @@ def summarise(episodes, curve):
     rows.append(dict(metric="ratio", mean=ratios.mean(), min=ratios.min(), max=ratios.max(), n=len(ratios)))
     return pd.DataFrame(rows)
 
+# %% ../../nbs/50_agents.ppo.ipynb #cd098980
 def train_ppo(config: TrainPPO) -> Path:
     "Train PPO on the synthetic market and write a run folder: config, policy, learning curve, episodes, summary, manifest."
     import pandas as pd
@@ -233,7 +233,7 @@ def train_ppo(config: TrainPPO) -> Path:
     shutil.rmtree(work)
     return out
 
-# %% ../../nbs/50_agents.ppo.ipynb #f36b7a9b
+# %% ../../nbs/50_agents.ppo.ipynb #bf818537
 if __name__ == "__main__":
     import sys
     sys.exit(run(train_ppo, TrainPPO))

@@ -76,7 +76,7 @@ def draw_states(key, n_regimes, duration, state):
         state[t] = now
         left -= 1
 
-# %% ../../nbs/21_markets.synthetic.ipynb #e9a05538
+# %% ../../nbs/21_markets.synthetic.ipynb #3f5ecacb
 @kernel
 def draw_path(seed, episode, rho, duration, mu, sigma, lookback, leader, follower, mean, outlook, variance, state):
     "Fill one path's arrays (all of one length; `state` int8, the others float64) from its key; nothing else is read or kept."
@@ -106,7 +106,7 @@ def draw_path(seed, episode, rho, duration, mu, sigma, lookback, leader, followe
         variance[t] = path_sigma[s] * path_sigma[s]
         previous_mean = mean[t]
 
-# %% ../../nbs/21_markets.synthetic.ipynb #dc02cb81
+# %% ../../nbs/21_markets.synthetic.ipynb #b17d2fc7
 @dataclass(frozen=True, repr=False)
 class Paths:
     "Paths with their truth; arrays are [paths, bars] unless said."
@@ -131,6 +131,7 @@ class Paths:
     def __repr__(self):
         return f"Paths({len(self)} × {self.leader.shape[1]} bars, {', '.join(r.name for r in self.regimes[:6])}, rho={self.rho})"
 
+# %% ../../nbs/21_markets.synthetic.ipynb #27ecd580
 def simulate(
     regimes=None,  # what `get_regimes` takes: each path draws one of them (or switches among them)
     n=8,           # paths
