@@ -221,6 +221,15 @@ def test_texts_name_no_machine():
     assert machine_names("ran on brontosaurus", {"brontosaurus"}) and machine_names(r"C:\Users\ann") and machine_names("(/tmp/x1/y)")
     assert not machine_names("https://x.org/home/a results/tmp/x a/b and/or /results/x", {"root"})
 
+def no_init(folder):
+    "Sub-packages that a wheel would lose."
+    return sorted({p.parent.name for p in folder.rglob("*.py") if not (p.parent / "__init__.py").exists()})
+
+def test_every_folder_of_code_is_a_package(tmp_path):
+    (tmp_path / "lost").mkdir(); (tmp_path / "lost/x.py").write_text(""); (tmp_path / "__init__.py").write_text("")
+    assert no_init(tmp_path) == ["lost"]
+    assert no_init(ROOT / "leadlag") == [], "nbdev-export makes the missing __init__.py"
+
 def test_versions_agree():
     version = re.search(r'__version__ = "(.+)"', (ROOT / "leadlag/__init__.py").read_text())[1]
     assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
