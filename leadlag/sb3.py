@@ -46,7 +46,7 @@ class LeadLagVecEnv(VecEnv):
             lanes.next_episode(lanes_over)
         return lanes.obs.copy(), reward, done, infos
 
-    def close(self): "Nothing is open."
+    def close(self): return None  # no file, no process
     def get_attr(self, name, indices=None): return [getattr(self, name)] * len(self._indices(indices))
     def set_attr(self, name, value, indices=None): setattr(self, name, value)
     def env_method(self, name, *args, indices=None, **kwargs): return [getattr(self, name)(*args, **kwargs)] * len(self._indices(indices))

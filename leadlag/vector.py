@@ -73,7 +73,9 @@ def band(outlook, hold, cost, q):
 BOUND = 20.  # every market entry of an observation lies in [-BOUND, BOUND]
 
 @njit(inline="always")
-def clip(v): return min(max(v, -BOUND), BOUND)
+def clip(v):
+    "`v`, or the nearer bound."
+    return min(max(v, -BOUND), BOUND)
 
 @kernel
 def see_features(x, y, lookbacks, cost, kappa, out):

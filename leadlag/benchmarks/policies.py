@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OBSERVED', 'KAPPAS', 'BenchPolicies', 'cells', 'trained', 'cell_rows', 'summary_rows', 'bench_policies',
-           'plot_policies', 'show']
+           'plot_policies', 'show', 'readme_table']
 
 # %% ../../nbs/81_benchmarks.policies.ipynb #41c7cbda
 from dataclasses import asdict, dataclass, replace
@@ -59,6 +59,7 @@ def summary_rows(rows):
     keys = [c for c in ratio.columns if c not in ("regime", "value")]
     return pd.concat([ratio, ratio.groupby(keys, dropna=False, sort=False)["value"].mean().reset_index().assign(regime="mean")], ignore_index=True)
 
+# %% ../../nbs/81_benchmarks.policies.ipynb #23771364
 def bench_policies(config: BenchPolicies) -> Path:
     "Train and compare policies over seeds; writes rows.csv, aggregate.csv, figure and manifest, and can be interrupted."
     import pandas as pd
@@ -81,7 +82,7 @@ def bench_policies(config: BenchPolicies) -> Path:
     print(show(table).to_string())
     return out
 
-# %% ../../nbs/81_benchmarks.policies.ipynb #23771364
+# %% ../../nbs/81_benchmarks.policies.ipynb #0be6abb9
 def plot_policies(table, kappa=.05, ax=None):
     "Forest of IQM and interval for the mean over training regimes (full) and held-out regimes (hollow)."
     t = table[(table.regime == "mean") & (table.kappa == kappa)]
@@ -102,7 +103,15 @@ def show(table):
     t["text"] = [f"{v:.3f} [{a:.3f}, {b:.3f}]" for v, a, b in zip(t.iqm, t.ci_low, t.ci_high)]
     return t.pivot(index="policy", columns=["split", "kappa"], values="text")
 
-# %% ../../nbs/81_benchmarks.policies.ipynb #a88e2da4
+# %% ../../nbs/81_benchmarks.policies.ipynb #ef77f723
+def readme_table(table) -> str:
+    "The README's table of policies, best first, in markdown."
+    t = show(table).sort_values(("train", 0.), ascending=False)
+    head = ["policy", *(f"{split}, kappa {kappa:g}" for split, kappa in t.columns)]
+    rows = [[f"**{name}**" if name.startswith("PPO, belief") else name, *row] for name, row in zip(t.index, t.to_numpy())]
+    return "\n".join("| " + " | ".join(r) + " |" for r in (head, ["---"] * len(head), *rows))
+
+# %% ../../nbs/81_benchmarks.policies.ipynb #90fafe32
 if __name__ == "__main__":
     import sys
     sys.exit(run(bench_policies, BenchPolicies))

@@ -1,0 +1,24 @@
+"""What the README says is what the files say, and its Python runs as printed."""
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_table_is_read_from_results():
+    from leadlag.benchmarks.policies import readme_table
+    shown = re.search(r"<!-- table:policies -->\n(.*?)\n<!-- /table:policies -->", README, re.S)[1]
+    assert shown == readme_table(pd.read_csv(ROOT / "results/policies/aggregate.csv"))
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README): assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.S))
+def test_python_runs_as_printed(block, capsys):
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
