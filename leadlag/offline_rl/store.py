@@ -158,7 +158,7 @@ def _check_storage(d, size):
     if any(n != each or mask or at + n > size for _, at, n, mask in found): _refuse(f"column {d.name[1:]} has a chunk outside the file")
     return [(at, n) for _, at, n, _ in found]
 
-# %% ../../nbs/45_offline_rl.store.ipynb #c3aa7e42
+# %% ../../nbs/45_offline_rl.store.ipynb #06ee1cb5
 def _check(f, size) -> dict:
     "The attributes of an open file in which everything is as it should be."
     import h5py
@@ -187,7 +187,7 @@ def _about(texts, actions) -> dict:
     spec_from_dict(about["spec"])
     return about
 
-# %% ../../nbs/45_offline_rl.store.ipynb #5b5874d8
+# %% ../../nbs/45_offline_rl.store.ipynb #136f3acd
 def _opened(path, then):
     "`then(open file, size)`, with every error of the library made a `DataError`."
     import h5py
@@ -207,7 +207,7 @@ def check_store(
     "Look a file over without reading a row: links, storage, shapes against bytes, types, attributes."
     return _opened(path, _check)
 
-# %% ../../nbs/45_offline_rl.store.ipynb #64595923
+# %% ../../nbs/45_offline_rl.store.ipynb #eb483396
 @dataclass(frozen=True, repr=False)
 class Dataset:
     "A logged set in memory; arrays have one row a step."
@@ -252,7 +252,7 @@ def read_store(
         return Dataset(*columns.values(), about)
     return _opened(path, read)
 
-# %% ../../nbs/45_offline_rl.store.ipynb #13bfd270
+# %% ../../nbs/45_offline_rl.store.ipynb #ba031961
 def record_files(folder, names, most=100, **record):
     "Record `names` in the manifest of `folder`: a new one, or the one that is there, extended."
     folder = Path(folder)
