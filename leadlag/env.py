@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from .core import UsageError
-from .vector import BOUND, CHARGES, COSTS, END, EQUITY, POSITION, TIME, EnvSpec, Lanes
+from .vector import BOUND, END, PENDING, TIME, EnvSpec, Lanes
 
 # %% ../nbs/41_env.ipynb #1aa463f2
 def spaces(
@@ -22,8 +22,8 @@ def spaces(
 
 def ledger(lanes):
     "The account of every lane as a dict of arrays: equity, position, and the itemised costs and holding charge so far."
-    return {"equity": lanes.account[EQUITY].copy(), "position": lanes.account[POSITION].copy(),
-            "costs": lanes.account[COSTS].copy(), "charge": lanes.account[CHARGES].copy()}
+    position, _, equity, costs, charge = lanes.account[:PENDING].copy()
+    return {"equity": equity, "position": position, "costs": costs, "charge": charge}
 
 # %% ../nbs/41_env.ipynb #71deb1aa
 class LeadLagEnv(gym.Env):
@@ -52,10 +52,9 @@ class LeadLagEnv(gym.Env):
     def step(self, action):
         "Decide at this bar, earn the next one's return; (observation, reward, terminated, truncated, info)."
         if not self._seeded: raise UsageError("step before reset: call reset first")
-        if not self.action_space.contains(action := int(action)): raise UsageError(f"action {action} is outside 0..{self.action_space.n - 1}")
         lanes = self.lanes
         if lanes.terminated[0] or lanes.cursor[TIME, 0] >= lanes.cursor[END, 0]: raise UsageError("this episode is over: call reset")
-        lanes.step(np.array([action]))
+        lanes.step(np.array([int(action)]))
         return lanes.obs[0].copy(), float(lanes.reward[0]), bool(lanes.terminated[0]), bool(lanes.truncated[0]), one_info(self.lanes)
 
 # %% ../nbs/41_env.ipynb #bac0b2c3
@@ -85,7 +84,8 @@ def all_info(lanes) -> dict:
     "Every lane's account, and on a synthetic market the truth with its regimes as indices into `lanes.regimes`; masks as Gymnasium wants."
     info = ledger(lanes)
     if lanes.spec.synthetic: info["truth"] = lanes.truth()
-    return info | {f"_{name}": np.ones(lanes.n, bool) for name in info}
+    everyone = np.ones(lanes.n, bool)
+    return info | {f"_{name}": everyone for name in info}
 
 # %% ../nbs/41_env.ipynb #6f2e30e5
 class LeadLagVectorEnv(VectorEnv):
@@ -119,9 +119,6 @@ class LeadLagVectorEnv(VectorEnv):
     def step(self, actions):
         "Advance every lane by one bar: observations, rewards, terminations, truncations, info."
         if not self._seeded: raise UsageError("step before reset: call reset first")
-        actions = np.asarray(actions)
-        if actions.shape != (self.num_envs,) or actions.min() < 0 or actions.max() >= self.single_action_space.n:
-            raise UsageError(f"actions must be {self.num_envs} integers from 0 to {self.single_action_space.n - 1}")
         lanes, info = self.lanes, None
         if lanes.step(actions):
             ended = lanes.terminated | lanes.truncated

@@ -124,18 +124,15 @@ LEADER, FOLLOWER, MEAN, OUTLOOK, VARIANCE = range(5)              # rows of path
 START_EQUITY, RUIN = 100., 1.
 
 @kernel
-def look(i, window, tolled, lag, seen, cursor, account, obs):
+def look(i, width, window, tolled, lag, flat, cursor, account, obs):
     "Write lane `i`'s observation: the market's window, then position, |position|, their tolls, and orders not yet filled."
-    r, t, f, j = cursor[ROW, i], cursor[TIME, i], seen.shape[2], 0
-    for s in range(t + 1 - window, t + 1):
-        for k in range(f):
-            obs[i, j] = seen[r, s, k]
-            j += 1
-    p = account[POSITION, i]
+    r, stop, j, p = cursor[ROW, i], (cursor[TIME, i] + 1) * width, window * width, account[POSITION, i]
+    source, target = flat[r, stop - j:stop], obs[i, :j]
+    for k in range(len(target)): target[k] = source[k]
     obs[i, j], obs[i, j + 1] = p, abs(p)
     j += 2
     if tolled:
-        toll = seen[r, t, f - 2]
+        toll = flat[r, stop - 2]
         obs[i, j], obs[i, j + 1] = toll * p, toll * abs(p)
         j += 2
     for k in range(lag): obs[i, j + k] = account[PENDING + k, i]
@@ -154,8 +151,11 @@ def observation_names(
 # %% ../nbs/40_vector.ipynb #b11217b6
 @kernel
 def step_lanes(actions, by_rule, by_log, cost, kappa, lag, window, tolled, path, seen, rule, cursor, account, obs, reward, terminated, truncated):
-    "Advance every lane by one bar; returns how many episodes ended. Actions index {short, flat, long}, or the lookbacks if `by_rule`."
-    ended = 0
+    "Advance every lane by one bar; returns how many episodes ended, or -1, with nothing done, if an action is out of range."
+    choices, ended, width = rule.shape[2] if by_rule else 3, 0, seen.shape[2]
+    flat = seen.reshape((seen.shape[0], seen.shape[1] * width))
+    for i in range(len(actions)):
+        if actions[i] < 0 or actions[i] >= choices: return -1
     for i in range(len(actions)):
         r, t = cursor[ROW, i], cursor[TIME, i]
         hold = kappa * path[VARIANCE, r, t]
@@ -180,7 +180,7 @@ def step_lanes(actions, by_rule, by_log, cost, kappa, lag, window, tolled, path,
         terminated[i] = equity <= (RUIN if by_log else 0.)
         truncated[i] = (t + 1 >= cursor[END, i]) and not terminated[i]
         ended += terminated[i] or truncated[i]
-        look(i, window, tolled, lag, seen, cursor, account, obs)
+        look(i, width, window, tolled, lag, flat, cursor, account, obs)
     return ended
 
 # %% ../nbs/40_vector.ipynb #9e6ccd08
@@ -278,13 +278,17 @@ class Lanes:
 
     def look(self, lanes):
         "Write the observations of some lanes anew."
-        for i in lanes: look(i, self.window, self.tolled, self.spec.execution_lag, self.seen, self.cursor, self.account, self.obs)
+        flat = self.seen.reshape(len(self.seen), -1)
+        for i in lanes: look(i, self.seen.shape[2], self.window, self.tolled, self.spec.execution_lag, flat, self.cursor, self.account, self.obs)
 
     def step(self, actions):
         "Advance all lanes by one bar with integer `actions` [lanes]; returns how many episodes ended. Results lie in the buffers."
-        s = self.spec
-        return step_lanes(actions, s.control == "lookback", s.reward == "log", s.cost, s.kappa, s.execution_lag, self.window, self.tolled,
+        s, actions = self.spec, np.asarray(actions)
+        if actions.shape != (self.n,) or actions.dtype.kind not in "iu": raise UsageError(f"actions must be {self.n} integers, one a lane")
+        ended = step_lanes(actions, s.control == "lookback", s.reward == "log", s.cost, s.kappa, s.execution_lag, self.window, self.tolled,
                           self.path, self.seen, self.rule, self.cursor, self.account, self.obs, self.reward, self.terminated, self.truncated)
+        if ended < 0: raise UsageError(f"an action lies outside 0..{(len(s.lookbacks) if s.control == 'lookback' else 3) - 1}: nothing was done")
+        return ended
 
     def truth(self):
         "Regime index, lookback and conditional mean at each lane's bar (synthetic markets)."
