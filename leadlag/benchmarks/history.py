@@ -28,7 +28,7 @@ def wide_table(
     def heading(r):
         late = f" {r.execution_lag} bar{'s' * (r.execution_lag > 1)} later" if r.execution_lag and r.part == "prediction" or r.execution_lag > 1 else ""
         return "prediction" if r.part == "prediction" else "profit, filled later", METRICS[r.metric] + late
-    def text(r): return f"{r.value:.3f}" if np.isnan(r.low) else f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]"
+    def text(r): return f"{r.value:.3f}" if np.isnan(r.low) else f"{r.value:.3f}\N{NO-BREAK SPACE}[{r.low:.3f},\N{NO-BREAK SPACE}{r.high:.3f}]"
     cells = {}
     for r in sorted(rows.itertuples(), key=lambda r: (r.part == "profit", r.execution_lag)): cells.setdefault(heading(r), {})[r.model] = text(r)
     return pd.DataFrame(cells).reindex(list(dict.fromkeys(rows["model"]))).fillna("")
