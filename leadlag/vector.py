@@ -124,18 +124,24 @@ LEADER, FOLLOWER, MEAN, OUTLOOK, VARIANCE = range(5)              # rows of path
 START_EQUITY, RUIN = 100., 1.
 
 @kernel
-def look(i, width, window, tolled, lag, flat, cursor, account, obs):
-    "Write lane `i`'s observation: the market's window, then position, |position|, their tolls, and orders not yet filled."
-    r, stop, j, p = cursor[ROW, i], (cursor[TIME, i] + 1) * width, window * width, account[POSITION, i]
-    source, target = flat[r, stop - j:stop], obs[i, :j]
-    for k in range(len(target)): target[k] = source[k]
-    obs[i, j], obs[i, j + 1] = p, abs(p)
-    j += 2
-    if tolled:
-        toll = flat[r, stop - 2]
-        obs[i, j], obs[i, j + 1] = toll * p, toll * abs(p)
-        j += 2
-    for k in range(lag): obs[i, j + k] = account[PENDING + k, i]
+def look(lanes, window, tolled, lag, seen, cursor, account, obs):
+    "Write observations of `lanes`: the market's window, then position, |position|, their tolls, and orders not yet filled."
+    rows, times, positions = cursor[ROW], cursor[TIME], account[POSITION]
+    source, target, width, one = seen.reshape(-1), obs.reshape(-1), np.uintp(obs.shape[1]), np.uintp(1)
+    bars, entries = seen.shape[1:]
+    size = np.uintp(window * entries)
+    for lane in lanes:
+        i = np.uintp(lane)
+        a, b, p = np.uintp((rows[i] * bars + times[i] + 1 - window) * entries), i * width, positions[i]
+        for j in range(size): target[b + j] = source[a + j]
+        b += size
+        target[b], target[b + one] = p, abs(p)
+        b += one + one
+        if tolled:
+            toll = source[a + size - one - one]
+            target[b], target[b + one] = toll * p, toll * abs(p)
+            b += one + one
+        for k in range(lag): target[b + np.uintp(k)] = account[PENDING + k, i]
 
 # %% ../nbs/40_vector.ipynb #2c8dd0e1
 def observation_names(
@@ -152,8 +158,7 @@ def observation_names(
 @kernel
 def step_lanes(actions, by_rule, by_log, cost, kappa, lag, window, tolled, path, seen, rule, cursor, account, obs, reward, terminated, truncated):
     "Advance every lane by one bar; returns how many episodes ended, or -1, with nothing done, if an action is out of range."
-    choices, ended, width = rule.shape[2] if by_rule else 3, 0, seen.shape[2]
-    flat = seen.reshape((seen.shape[0], seen.shape[1] * width))
+    choices, ended = rule.shape[2] if by_rule else 3, 0
     for i in range(len(actions)):
         if actions[i] < 0 or actions[i] >= choices: return -1
     for i in range(len(actions)):
@@ -180,7 +185,7 @@ def step_lanes(actions, by_rule, by_log, cost, kappa, lag, window, tolled, path,
         terminated[i] = equity <= (RUIN if by_log else 0.)
         truncated[i] = (t + 1 >= cursor[END, i]) and not terminated[i]
         ended += terminated[i] or truncated[i]
-        look(i, width, window, tolled, lag, flat, cursor, account, obs)
+    look(np.arange(len(actions)), window, tolled, lag, seen, cursor, account, obs)
     return ended
 
 # %% ../nbs/40_vector.ipynb #9e6ccd08
@@ -278,8 +283,7 @@ class Lanes:
 
     def look(self, lanes):
         "Write the observations of some lanes anew."
-        flat = self.seen.reshape(len(self.seen), -1)
-        for i in lanes: look(i, self.seen.shape[2], self.window, self.tolled, self.spec.execution_lag, flat, self.cursor, self.account, self.obs)
+        look(lanes, self.window, self.tolled, self.spec.execution_lag, self.seen, self.cursor, self.account, self.obs)
 
     def step(self, actions):
         "Advance all lanes by one bar with integer `actions` [lanes]; returns how many episodes ended. Results lie in the buffers."
