@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np
 from ..backtest import play
-from ..core import DataError, progress, read_json, run, run_folder, say, seed_for, UsageError, write_atomic, write_json
+from ..command import run
+from ..core import DataError, progress, read_json, run_folder, say, seed_for, UsageError, write_atomic, write_json
 from ..markets.regimes import get_regimes
 from ..vector import EPISODE, EnvSpec
 

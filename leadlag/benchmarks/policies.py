@@ -13,7 +13,8 @@ import numpy as np
 from ..agents.ppo import TrainPPO, fit
 from ..backtest import evaluate
 from ..baselines import best_fixed
-from ..core import COLOURS, axes, progress, read_json, run, save_figure, say, seed_for, write_atomic, write_json
+from ..command import run
+from ..core import COLOURS, axes, progress, read_json, save_figure, say, seed_for, write_atomic, write_json
 from ..vector import EnvSpec
 
 # %% ../../nbs/81_benchmarks.policies.ipynb #c856d4ca

@@ -10,7 +10,8 @@ __all__ = ['PRICES', 'OURS', 'PEERS', 'TIMER', 'PEER', 'Worker', 'peer_python', 
 import json, os, shutil, subprocess, sys, tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from ..core import COLOURS, LeadLagError, UsageError, axes, cache_dir, progress, run, run_folder, save_figure, say, write_atomic, write_json
+from ..command import run
+from ..core import COLOURS, LeadLagError, UsageError, axes, cache_dir, progress, run_folder, save_figure, say, write_atomic, write_json
 
 # %% ../../nbs/80_benchmarks.speed.ipynb #abc8f91c
 PRICES = """

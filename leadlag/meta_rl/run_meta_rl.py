@@ -23,7 +23,8 @@ class MetaRun:
 # %% ../../nbs/63_meta_rl.run_meta_rl.ipynb #15a5e0e1
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..core import COLOURS, UsageError, axes, choose, progress, results_dir, run, say, write_atomic, write_json
+from ..command import run
+from ..core import COLOURS, UsageError, axes, choose, progress, results_dir, say, write_atomic, write_json
 from ..governance.dataset import record_manifest, record_sidecar
 from .agent import AGENTS
 from .datasets import PROFIT, UNITS, distinct, make_samples
