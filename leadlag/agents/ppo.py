@@ -232,6 +232,7 @@ def train_ppo(config: TrainPPO) -> Path:
         record_manifest(folder, config=settings, seed=config.seed, title="PPO trained online", units={"reward": "percent", "score": "percent", "oracle": "percent"})
     import shutil
     shutil.rmtree(work)
+    say(f"{out}: ratio to the oracle {episodes.score.sum() / episodes.oracle.sum():.3f} over all test episodes; by regime in summary.csv")
     return out
 
 # %% ../../nbs/50_agents.ppo.ipynb #bf818537
