@@ -33,7 +33,8 @@ from itertools import count
 from pathlib import Path
 import numpy as np
 from ..baselines import RULES, positions
-from ..core import COLOURS, DataError, UsageError, axes, choose, kernel, progress, read_json, run, say, seed_for, write_json
+from ..command import run
+from ..core import COLOURS, DataError, UsageError, axes, choose, kernel, progress, read_json, say, seed_for, write_json
 from ..governance.dataset import file_sha256
 from ..markets.regimes import get_regimes
 from ..markets.synthetic import DISCOUNT, simulate
@@ -206,6 +207,7 @@ def log_trajectories(config: LogTrajectories) -> Path:
     write_json(page, facts)
     settings = {k: v for k, v in asdict(config).items() if k not in ("output", "overwrite")}
     record_files(output.parent, [output.name, page.name], config=settings, seed=config.seed, parents=teacher.parents, title="Trajectories for offline learning")
+    if (old := output.with_name("offline_results.json")).exists(): say(f"{old} is of another set: train again")
     say(f"{output}: {facts['episodes']} episodes, {len(data)} steps of {config.policy}; the action changes in {facts['switch_share']:.1%} of them")
     return output
 

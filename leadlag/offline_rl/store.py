@@ -48,12 +48,25 @@ def _regimes(value):
     if isinstance(value, list): return tuple(map(_regimes, value))
     return Regime(**value) if isinstance(value, dict) else value
 
+def _fits(name, value) -> bool:
+    "Whether a JSON value has the type of the setting."
+    if value is None: return EnvSpec.__dataclass_fields__[name].default is None
+    if name in ("regime", "believe"): return isinstance(value, (str, list, dict))
+    if name == "lookbacks": return isinstance(value, list) and all(type(k) is int and 1 <= k <= 60 for k in value)
+    if name in ("rho", "cost", "kappa", "duration"): return type(value) in (int, float)
+    if name in ("length", "burn_in", "execution_lag", "window"): return type(value) is int and value <= 100_000
+    return isinstance(value, str)
+
 def spec_from_dict(settings) -> EnvSpec:
     "The reverse; `DataError` for anything that is no environment's settings."
     try:
         for name in settings: choose(name, EnvSpec.__dataclass_fields__, "setting")
-        return EnvSpec(**{k: _regimes(v) if k in ("regime", "believe") else v for k, v in settings.items()})
-    except (TypeError, ValueError, AttributeError) as e: raise DataError(f"the environment's settings do not read ({e}): make the data again") from None
+        odd = [name for name, value in settings.items() if not _fits(name, value)]
+        if odd: raise DataError(f"{odd[0]} is {str(settings[odd[0]])[:40]}")
+        spec = EnvSpec(**{k: _regimes(v) if k in ("regime", "believe") else v for k, v in settings.items()})
+        _ = spec.filter  # looks at rho and the hazard
+        return spec
+    except (TypeError, ValueError, AttributeError, RecursionError) as e: raise DataError(f"the environment's settings do not read ({e}): make the data again") from None
 
 # %% ../../nbs/45_offline_rl.store.ipynb #7c648d2b
 def check_values(columns, actions=len(ACTIONS)):
