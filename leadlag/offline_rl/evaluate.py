@@ -16,7 +16,7 @@ from ..core import DataError, UsageError, choose, read_json, seed_for
 from ..governance.dataset import read_table
 from ..markets.regimes import get_regimes
 from .log_trajectories import Teacher, draw, markets_of, tosses
-from .store import spec_from_dict
+from .store import recorded_sha256, spec_from_dict
 from ..stats.aggregate import Interval, interval
 from ..vector import EnvSpec
 
@@ -103,6 +103,7 @@ class Online:
 def _episodes(path, mean):
     "The table of `episodes.csv`, checked against the summary's mean; None where there is none."
     if not path.is_file(): return None
+    recorded_sha256(path)
     table = read_table(path)
     for name in ("path_seed", "regime", "reward"): choose(name, list(table), f"column in {path.name}")
     bad = table["path_seed"].dtype.kind not in "iu" or table["reward"].dtype.kind not in "if" or not len(table)
@@ -113,8 +114,9 @@ def _episodes(path, mean):
 def read_online(
     summary,  # path of a summary.csv with a row `reward`
 ) -> Online:
-    "Read what an online run left; `UsageError` if the summary is missing, `DataError` if a file does not read."
+    "Read what an online run left; `UsageError` if the summary is missing, `DataError` if a file does not read, `VerificationError` if it was edited."
     summary = Path(summary); table = read_table(summary)
+    recorded_sha256(summary)
     if not {"metric", "mean"} <= set(table) or (table["metric"] == "reward").sum() != 1: raise DataError(f"{summary} needs the columns metric and mean and one row `reward`: give the summary.csv of a training run")
     row = {k: v for k, v in table[table["metric"] == "reward"].iloc[0].items() if k in ("mean", "ci_low", "ci_high", "n")}
     if not all(isinstance(v, (int, float, np.number)) for v in row.values()) or not np.isfinite(row["mean"]) or row["mean"] == 0: raise DataError(f"{summary} has no mean reward other than zero to compare with")

@@ -283,5 +283,5 @@ def recorded_sha256(path) -> str:
     path = Path(path); found = file_sha256(path)
     if (path.parent/MANIFEST).exists():
         for r in read_manifest(path.parent/MANIFEST)["resources"]:
-            if r["path"] == path.name and r["hash"] != found: raise VerificationError(f"{path} is not the file that its manifest names: restore it, or log it again with --overwrite")
+            if r["path"] == path.name and r["hash"] != found: raise VerificationError(f"{path} is not the file that its manifest names: restore it, or run the command that made it again")
     return found

@@ -103,9 +103,8 @@ def _tell(row, versus):
     if row["gap_to_teacher"] is not None: print(f"gap to the teacher  {row['gap_to_teacher']:.2f} [{row['gap_to_teacher_ci_low']:.2f}, {row['gap_to_teacher_ci_high']:.2f}] %")
     if versus is None: return
     first = versus.iloc[0]
-    print(f"gap to online       {first['gap']:.2f} [{first['gap_ci_low']:.2f}, {first['gap_ci_high']:.2f}] %{', paired' if first['paired'] else ', unpaired'}: "
-          f"{'within' if first['success'] else 'beyond'} {GOAL:g} %, interval {'too' if first['success_interval'] else 'not'}" if first["success"] else
-          f"gap to online       {first['gap']:.2f} %: beyond {GOAL:g} %")
+    verdict = f"within {GOAL:g} %, and so is its interval" if first["success_interval"] else f"within {GOAL:g} %, its interval is not" if first["success"] else f"beyond {GOAL:g} %"
+    print(f"gap to online       {first['gap']:.2f} [{first['gap_ci_low']:.2f}, {first['gap_ci_high']:.2f}] %, {'paired' if first['paired'] else 'unpaired'}: {verdict}")
     if first["note"]: say(first["note"])
 
 def train_offline(config: TrainOffline) -> Path: # the folder of the results
