@@ -121,10 +121,13 @@ def online_words(
 ) -> str:
     "How much of the oracle the learned policy keeps, and whom it beats."
     table, seeds = aggregate(rows), rows["seed"].nunique()
-    ppo, fixed, bayes = ({split: mean_of(table, policy, split) for split in ("train", "held-out")} for policy in (PPO, FIXED, FILTER))
-    where = {"train": "on the training regimes", "held-out": "on regimes it never saw"}
-    said = "; ".join(f"{where[s]}, it is {standing(rows, FIXED, s)} the best fixed lookback ({fixed[s].iqm:.2f}) and {standing(rows, FILTER, s)} the Bayes filter ({bayes[s].iqm:.2f})" for s in where)
-    return f"PPO on the belief keeps {among(ppo['train'])} of the oracle's reward on the training regimes and {among(ppo['held-out'])} on held-out ones (IQM over {seeds} seeds). {said[0].upper()}{said[1:]}."
+    at = {(policy, split): mean_of(table, policy, split) for policy in (PPO, FIXED, FILTER) for split in ("train", "held-out")}
+    def others(split): return f"(best fixed lookback {at[FIXED, split].iqm:.2f}, Bayes filter {at[FILTER, split].iqm:.2f})"
+    def against(rival):
+        a, b = (standing(rows, rival, split) for split in ("train", "held-out"))
+        return f"{a} the {rival.removeprefix('best ')} on both" if a == b else f"{a} the {rival.removeprefix('best ')} on the first and {b} it on the second"
+    return (f"PPO on the belief keeps {among(at[PPO, 'train'])} of the oracle's reward on the training regimes {others('train')} and {among(at[PPO, 'held-out'])} "
+            f"on held-out ones {others('held-out')}: {against(FIXED)}, {against(FILTER)}; IQM over {seeds} seeds.")
 
 # %% ../nbs/86_findings.ipynb #08d76be8
 def ratio_of(analysis, agent, split, regime):
@@ -197,7 +200,7 @@ def plot_offline(results, versus, axes_=None): # the two Axes
     return left, right
 
 # %% ../nbs/86_findings.ipynb #3b8b375c
-KNOWN_AS = {"msci": "MSCI panel", "sp500": "twenty US stocks as a control"}
+KNOWN_AS = {"msci": "MSCI panel", "sp500": "S&P 500 control"}
 
 def locate(
     folder,  # of a finished study, as somebody typed it
