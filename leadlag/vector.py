@@ -230,6 +230,7 @@ class Market:
         f, self.spec, self.mode, self.regimes = spec.filter, spec, MODES.index(spec.observe), get_regimes(spec.regime)
         self.lookbacks = np.array([r.lookback for r in self.regimes])
         pair = None if spec.synthetic else tuple(history_returns(spec))
+        if pair and len(pair[0]) < spec.burn_in + 2: raise UsageError(f"{len(pair[0])} bars are too few for a burn-in of {spec.burn_in}: give more data or a smaller burn_in")
         shape = (rows, spec.burn_in + spec.length) if spec.synthetic else (1, len(pair[0]))
         width = (2, 2 * len(spec.lookbacks) + 2, 3 * len(f.regimes) + 2)[self.mode]
         self.path, self.state, self.seen = np.zeros((5, *shape)), np.zeros(shape, np.int8), np.zeros((*shape, width), np.float32)
@@ -260,10 +261,9 @@ class Lanes:
     ):
         self.spec, self.n, self.market = spec, n, (m := Market(spec, n))
         self.path, self.state, self.seen, self.rule, self.regimes = m.path, m.state, m.seen, m.rule, m.regimes
-        bars, lag, raw = m.path.shape[2], spec.execution_lag, spec.observe == "raw"
-        if bars < spec.burn_in + 2: raise UsageError(f"{bars} bars are too few for a burn-in of {spec.burn_in}: give more data or a smaller burn_in")
-        self.length, self.window, self.tolled = min(spec.length, bars - spec.burn_in), spec.window if raw else 1, not raw
-        self.cursor, self.account = np.zeros((5, n), np.int64), np.zeros((5 + lag, n))
+        raw = spec.observe == "raw"
+        self.length, self.window, self.tolled = min(spec.length, m.path.shape[2] - spec.burn_in), spec.window if raw else 1, not raw
+        self.cursor, self.account = np.zeros((5, n), np.int64), np.zeros((5 + spec.execution_lag, n))
         self.obs = np.zeros((n, len(observation_names(spec))), np.float32)
         self.reward, self.terminated, self.truncated = np.zeros(n), np.zeros(n, np.bool_), np.zeros(n, np.bool_)
 
@@ -296,6 +296,5 @@ class Lanes:
 
     def truth(self):
         "Regime index, lookback and conditional mean at each lane's bar (synthetic markets)."
-        r, t = self.cursor[ROW], self.cursor[TIME]
-        state = self.state[r, t]
-        return {"regime": state, "lookback": self.market.lookbacks[state], "mean": self.path[MEAN, r, t]}
+        state, mean = (v[self.cursor[ROW], self.cursor[TIME]] for v in (self.state, self.path[MEAN]))
+        return {"regime": state, "lookback": self.market.lookbacks[state], "mean": mean}

@@ -210,7 +210,7 @@ def git(*words, **kwargs): return subprocess.run(["git", "-C", str(ROOT), *words
 def test_nothing_needed_is_ignored():
     assert git("ls-files", "--cached", "--ignored", "--exclude-standard").stdout == "", "a committed file is ignored"
     wanted = "leadlag/meta_rl/agent.py\nresults/study/rows.csv\nresults/offline/figures/gap.png\nnbs/x.ipynb\n"
-    ignored = "results/offline/offline_dataset.h5\nresults/study/report.html\nresults/cache/x.csv\n_docs/index.html\nmeta_rl/x.csv\n"
+    ignored = "results/offline/other.h5\nresults/study/report.html\nresults/cache/x.csv\n_docs/index.html\nmeta_rl/x.csv\n"
     assert git("check-ignore", "--stdin", "--no-index", input=wanted + ignored).stdout == ignored
 
 TEXTS = [p for pattern in ("*.md", "*.cff", "*.ini", "*.toml", "docs/*", "results/**/*.json", "results/**/*.csv", "results/**/*.md") for p in ROOT.glob(pattern) if p.is_file()]

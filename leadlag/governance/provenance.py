@@ -107,8 +107,9 @@ def manifest_for(
     if path.is_dir() and (path/MANIFEST).is_file(): return path/MANIFEST, None
     if path.is_file():
         if sidecar(path).is_file(): return sidecar(path), path.name
-        for above in path.absolute().parents:
-            if (above/MANIFEST).is_file(): return above/MANIFEST, path.absolute().relative_to(above).as_posix()
+        whole = Path(os.path.abspath(path))  # without "..", which would make a neighbour's folder look like one above
+        for above in whole.parents:
+            if (above/MANIFEST).is_file(): return above/MANIFEST, whole.relative_to(above).as_posix()
     raise UsageError(f"nobody recorded who made {path}: it has no manifest, or does not exist")
 
 def _look(path, claim) -> tuple: # state, the manifest's path, the file's name in it, the manifest
