@@ -24,7 +24,7 @@ $(STAMP): settings.ini setup.py pyproject.toml
 	@touch $@
 
 demo: $(STAMP) ## both pipelines and the report worth opening (some minutes)
-	$(BIN)/leadlag study $(ARGS)
+	$(BIN)/leadlag study --overwrite $(ARGS)
 
 test: $(STAMP) ## every notebook and every test (ARGS="-k word" for some)
 	$(BIN)/python -m pytest $(ARGS)

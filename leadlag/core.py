@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'COLOURS', 'STYLE', 'LeadLagError', 'UsageError', 'DataError', 'OutOfTime', 'VerificationError', 'choose',
            'seed_for', 'atomic_path', 'write_atomic', 'dumps', 'read_json', 'write_json', 'run_folder', 'results_dir',
-           'cache_dir', 'code_version', 'progress', 'say', 'run', 'kernel', 'style', 'axes', 'save_figure']
+           'cache_dir', 'code_version', 'progress', 'say', 'kernel', 'style', 'axes', 'save_figure']
 
 # %% ../nbs/00_core.ipynb #e23930c1
 import hashlib, json, logging, math, os, shutil, subprocess, sys
@@ -178,29 +178,12 @@ def say(*words):
     print(*words, file=sys.stderr, flush=True)
 
 # %% ../nbs/00_core.ipynb #f8305a25
-def run(
-    function,   # called with the config; what it returns is ignored
-    config,     # a frozen dataclass type
-    argv=None,  # words after the program's name; None: sys.argv[1:]
-    prog=None,  # how the program is called, for its help
-) -> int:       # exit status
-    "Parse `argv` into `config`, call `function`, and turn errors into one sentence and an exit status."
-    import tyro
-    try:
-        function(tyro.cli(config, args=argv, prog=prog, description=function.__doc__))
-        return 0
-    except LeadLagError as e: say(f"leadlag: {e}"); return e.status
-    except KeyboardInterrupt: say("leadlag: interrupted; what was finished is kept"); return 130
-    except BrokenPipeError: return 0
-    except OSError as e: say(f"leadlag: {e.strerror or e}: {e.filename or ''}".rstrip(": ")); return 1
-
-# %% ../nbs/00_core.ipynb #d568cb51
 def kernel(function):
     "Compile `function` with numba; cached on disk when it lives in a module, never in a notebook."
     from numba import njit
     return njit(cache=function.__module__ != "__main__")(function)
 
-# %% ../nbs/00_core.ipynb #0b5a96e1
+# %% ../nbs/00_core.ipynb #d568cb51
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": .25, "figure.dpi": 96,
          "savefig.dpi": 96, "figure.figsize": (7.5, 3.4), "font.size": 10, "axes.titlesize": 11, "legend.frameon": False,
@@ -221,7 +204,7 @@ def axes(
     import matplotlib.pyplot as plt
     with style(): return plt.subplots(**kwargs)[1]
 
-# %% ../nbs/00_core.ipynb #3d05d79f
+# %% ../nbs/00_core.ipynb #0b5a96e1
 def save_figure(
     ax,    # Axes (or an array of them) of the figure
     path,  # .png or .svg
