@@ -155,6 +155,7 @@ def lay_out(
 def put_in_place(config, work, out):
     "Record the manifest and give the folder its name; on failure it goes back to where it can be gone on with."
     whole, old = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    for leftover in work.glob(".*"): shutil.rmtree(leftover, ignore_errors=True) # of writers that were killed
     os.replace(work, whole)
     try:
         parents = [whole / folder for _, folder, last, _ in stages(config) if (whole / folder / last).is_file()]
