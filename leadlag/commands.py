@@ -50,7 +50,7 @@ def scan(config: Scan):
 @dataclass(frozen=True)
 class History:
     "Settings of `leadlag history`."
-    data: tuple[str, ...] = ("msci", "sp500")  # data sets by name, or paths of price tables
+    data: Annotated[Positional[tuple[str, ...]], arg(metavar="PRICES")] = ("msci", "sp500")  # data sets by name, or paths of price tables
     output: str = "results/history"            # folder of the run
     folds: int = 5                             # test blocks, each after all it was fitted on
     purge: int = 20                            # bars left out between training and test
@@ -160,7 +160,7 @@ class ReportRun:
     report: Annotated[Positional[str], arg(metavar="REPORT")]  # name of a report, or path of a notebook
     param: Annotated[tuple[tuple[str, str], ...], UseAppendAction, arg(aliases=["-p"], metavar="NAME VALUE")] = ()  # one parameter; as often as needed
     file: Annotated[str | None, arg(aliases=["-f"])] = None    # JSON file of parameters; -p goes before it
-    output: str | None = None                                  # folder of the run; default: results/NAME
+    output: str | None = None                                  # folder of the run; default: results/reports/NAME
     timeout: float | None = None                               # seconds for the whole report
     dry_run: bool = False                                      # say what would be run, as JSON, and stop
 
@@ -172,7 +172,7 @@ def report_run(config: ReportRun):
     if not isinstance(given, dict): raise UsageError(f"{config.file} holds no names: give an object such as {{\"seed\": 7}}")
     values = fill(config.report, given | from_text(config.report, config.param))
     if config.timeout is not None and not config.timeout > 0: raise UsageError(f"timeout is {config.timeout}: give seconds above 0")
-    folder = Path(config.output) if config.output else results_dir() / Path(config.report).stem
+    folder = Path(config.output) if config.output else results_dir() / "reports" / Path(config.report).stem
     if config.dry_run: print(dumps({"report": config.report, "output": str(folder), "parameters": values}), end="")
     else: print(run_report(config.report, folder, values, config.timeout))
 

@@ -193,7 +193,11 @@ STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True
 def style():
     "The house style for the figures drawn inside the block."
     import matplotlib as mpl
-    with mpl.rc_context({**STYLE, "axes.prop_cycle": mpl.cycler(color=COLOURS)}): yield
+    try:
+        with mpl.rc_context({**STYLE, "axes.prop_cycle": mpl.cycler(color=COLOURS)}):
+            try: yield
+            finally: interactive = mpl.is_interactive()
+    finally: mpl.interactive(interactive)  # the first figure in a notebook switches this on; leaving the context must not undo it
 
 def axes(
     ax=None, # an Axes to draw on, or None for a new figure
