@@ -15,6 +15,12 @@ def test_table_is_read_from_results():
     assert shown == readme_table(pd.read_csv(ROOT / "results/policies/aggregate.csv"))
 
 
+def test_verdict_is_read_from_results():
+    import json
+    shown = re.search(r"<!-- verdict:msci -->(.*?)<!-- /verdict:msci -->", README)[1]
+    assert shown == json.loads((ROOT / "results/history/msci/table.json").read_text(encoding="utf-8"))["verdict"]
+
+
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README): assert (ROOT / target).exists(), target
 
