@@ -8,15 +8,6 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import pytest
 
 
-def pytest_sessionstart(session):
-    """numba's cache sees changes in the file of a kernel, not in what the kernel calls: drop it when any module is newer."""
-    package = session.config.rootpath / "leadlag"
-    cached = [p for kind in ("nbi", "nbc") for p in package.rglob(f"__pycache__/*.{kind}")]
-    newest = max(p.stat().st_mtime for p in package.rglob("*.py"))
-    if any(p.stat().st_mtime < newest for p in cached):
-        for p in cached: p.unlink(missing_ok=True)
-
-
 def pytest_addoption(parser):
     parser.addoption("--flags", default="", help="notebook flags to run besides the default ones, e.g. slow")
 

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['log', 'COLOURS', 'STYLE', 'LeadLagError', 'UsageError', 'DataError', 'OutOfTime', 'VerificationError', 'choose',
-           'seed_for', 'atomic_path', 'write_atomic', 'dumps', 'read_json', 'write_json', 'run_folder', 'results_dir',
-           'cache_dir', 'code_version', 'progress', 'say', 'kernel', 'style', 'axes', 'save_figure']
+           'seed_for', 'atomic_path', 'write_atomic', 'dumps', 'read_json', 'write_json', 'free_folder', 'run_folder',
+           'results_dir', 'cache_dir', 'code_version', 'progress', 'say', 'kernel', 'kernel_cache', 'style', 'axes',
+           'save_figure']
 
 # %% ../nbs/00_core.ipynb #e23930c1
 import hashlib, json, logging, math, os, shutil, subprocess, sys
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 # %% ../nbs/00_core.ipynb #b935f55d
@@ -120,12 +122,25 @@ def write_json(path, value) -> Path:
     return write_atomic(path, dumps(value))
 
 # %% ../nbs/00_core.ipynb #78f8837d
+def free_folder(
+    path,  # the folder a run shall have
+    overwrite=False, # an earlier run of that name may be replaced
+) -> Path:
+    "`path`, if a run may be put there; else `UsageError`, before any work is done."
+    path = Path(path)
+    if path.exists() and not path.is_dir(): raise UsageError(f"{path} is a file: give the name of a folder")
+    if not path.exists() or not any(path.iterdir()): return path
+    if not overwrite: raise UsageError(f"{path} is not empty: give another folder, or ask to overwrite it")
+    if not (path / "data_manifest.json").is_file(): raise UsageError(f"{path} holds files but no data_manifest.json, so it is no run of ours: move it away or give another folder")
+    return path
+
 @contextmanager
 def run_folder(
     path,  # the folder the run shall have
+    overwrite=False, # replace an earlier run of that name
 ):
-    "A temporary folder, renamed to `path` (replacing what was there) when the block ends well; left out of sight and removed when it fails."
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    "A temporary folder, renamed to `path` when the block ends well; removed when it fails."
+    path = free_folder(path, overwrite); path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     temporary.mkdir()
     try:
@@ -136,7 +151,7 @@ def run_folder(
         if old.exists() and not path.exists(): os.replace(old, path)
         for leftover in (temporary, old): shutil.rmtree(leftover, ignore_errors=True)
 
-# %% ../nbs/00_core.ipynb #83a95445
+# %% ../nbs/00_core.ipynb #3046b2bd
 def results_dir() -> Path:
     "The folder for runs: `LEADLAG_RESULTS`, else `results`."
     return Path(os.environ.get("LEADLAG_RESULTS", "results"))
@@ -147,7 +162,7 @@ def cache_dir() -> Path:
     import platformdirs
     return Path(platformdirs.user_cache_dir("leadlag"))
 
-# %% ../nbs/00_core.ipynb #41a3e0fb
+# %% ../nbs/00_core.ipynb #66b6396c
 def code_version() -> dict: # version, and in a checkout commit and dirty
     "Version of the package, and the commit it runs from if it runs from a checkout."
     from leadlag import __version__
@@ -160,7 +175,7 @@ def code_version() -> dict: # version, and in a checkout commit and dirty
     if commit is None: return {"version": __version__}
     return {"version": __version__, "commit": commit, "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
 
-# %% ../nbs/00_core.ipynb #21bb2f7f
+# %% ../nbs/00_core.ipynb #46a56003
 log = logging.getLogger("leadlag")
 log.addHandler(logging.NullHandler())
 
@@ -177,13 +192,23 @@ def say(*words):
     "Talk to a person: stderr, one line."
     print(*words, file=sys.stderr, flush=True)
 
-# %% ../nbs/00_core.ipynb #f8305a25
+# %% ../nbs/00_core.ipynb #46d4110d
 def kernel(function):
-    "Compile `function` with numba; cached on disk when it lives in a module, never in a notebook."
-    from numba import njit
-    return njit(cache=function.__module__ != "__main__")(function)
+    "Compile `function` with numba; cached on disk when it lives in a module, under a digest of all the package's sources."
+    from numba import config, njit
+    if function.__module__ == "__main__": return njit(function)
+    before, config.CACHE_DIR = config.CACHE_DIR, str(kernel_cache())
+    try: return njit(cache=True)(function)
+    finally: config.CACHE_DIR = before
 
-# %% ../nbs/00_core.ipynb #d568cb51
+@cache
+def kernel_cache() -> Path:
+    "The folder for compiled kernels of exactly these sources."
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")): digest.update(path.read_bytes())
+    return cache_dir() / "kernels" / digest.hexdigest()[:16]
+
+# %% ../nbs/00_core.ipynb #f97ef5dc
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": .25, "figure.dpi": 96,
          "savefig.dpi": 96, "figure.figsize": (7.5, 3.4), "font.size": 10, "axes.titlesize": 11, "legend.frameon": False,
@@ -208,7 +233,7 @@ def axes(
     import matplotlib.pyplot as plt
     with style(): return plt.subplots(**kwargs)[1]
 
-# %% ../nbs/00_core.ipynb #0b5a96e1
+# %% ../nbs/00_core.ipynb #e160d447
 def save_figure(
     ax,    # Axes (or an array of them) of the figure
     path,  # .png or .svg
