@@ -53,7 +53,7 @@ def tidy_end():
     try: yield
     finally: signal.signal(signal.SIGTERM, before)
 
-# %% ../nbs/02_command.ipynb #a991b13b
+# %% ../nbs/02_command.ipynb #b5805c6c
 def guard(
     work,   # called without arguments
     debug=False,  # let an unforeseen error's traceback through
@@ -71,7 +71,7 @@ def guard(
         what = (str(e).strip().splitlines() or ["no message"])[0][:200]
         say(f"leadlag: something we did not foresee, {type(e).__name__}: {what} ({more})"); return 1
 
-# %% ../nbs/02_command.ipynb #48b94606
+# %% ../nbs/02_command.ipynb #27c13f19
 def run(
     function,   # called with the settings; what it returns is ignored
     config,     # frozen dataclass type
