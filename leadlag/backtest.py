@@ -12,7 +12,7 @@ from .baselines import positions, score
 from .core import seed_for, UsageError
 from .markets.regimes import get_regimes
 from .markets.synthetic import simulate
-from .vector import EnvSpec, Lanes, TARGET
+from .vector import EnvSpec, Lanes, START_EQUITY, TARGET
 
 # %% ../nbs/43_backtest.ipynb #4069203d
 @dataclass(frozen=True, repr=False)
@@ -61,6 +61,7 @@ def play(
 ) -> Outcome:
     "Play one policy on `n` paths of a synthetic market, with the oracle on the same paths."
     if not spec.synthetic: raise UsageError("the oracle is known on synthetic markets only: use market='synthetic'")
+    if spec.reward != "net": raise UsageError("scores are net rewards in percent: play with reward='net'")
     seed = seed_for("test", 0) if seed is None else seed
     paths = simulate(spec.regime, n, seed, spec.burn_in + spec.length, spec.rho, spec.duration)
     first, lag = spec.burn_in - 1, spec.execution_lag
@@ -68,10 +69,13 @@ def play(
     else: decided, _ = walk(getattr(policy, "act", policy), spec, n, seed)
     held = np.concatenate([np.zeros((n, lag)), decided[:, :decided.shape[1] - lag]], axis=1)
     value = lambda p, **how: score(paths, p, spec.cost, spec.kappa, first, **how)
-    return Outcome(name or (policy if isinstance(policy, str) else type(policy).__name__), spec, paths.seed, decided, value(held),
-                   value(held, realised=True), value(positions("oracle", paths, spec)), paths.state[:, first:-1], paths.regimes)
+    reward, charge = value(held, realised=True), spec.kappa * paths.variance[:, first:-1] * np.abs(held)
+    equity = START_EQUITY + np.cumsum(reward + charge, axis=1)
+    alive = np.hstack([np.ones((n, 1)), np.cumprod(equity > 0, axis=1)[:, :-1]])  # after ruin nothing is traded
+    return Outcome(name or (policy if isinstance(policy, str) else type(policy).__name__), spec, paths.seed, decided, value(held) * alive,
+                   reward * alive, value(positions("oracle", paths, spec)), paths.state[:, first:-1], paths.regimes)
 
-# %% ../nbs/43_backtest.ipynb #48f91bca
+# %% ../nbs/43_backtest.ipynb #968b5c01
 def evaluate(
     policies,   # dict name -> policy (or baseline name)
     spec=EnvSpec(),  # its `regime` is replaced by each of `regimes`

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['log', 'COLOURS', 'STYLE', 'LeadLagError', 'UsageError', 'DataError', 'OutOfTime', 'VerificationError', 'choose',
-           'seed_for', 'atomic_path', 'write_atomic', 'dumps', 'read_json', 'write_json', 'free_folder', 'run_folder',
-           'results_dir', 'cache_dir', 'code_version', 'progress', 'say', 'kernel', 'kernel_cache', 'style', 'axes',
-           'save_figure']
+           'at_least', 'seed_for', 'atomic_path', 'write_atomic', 'dumps', 'read_json', 'write_json', 'free_folder',
+           'run_folder', 'results_dir', 'cache_dir', 'code_version', 'progress', 'say', 'kernel', 'source_digest',
+           'style', 'axes', 'save_figure']
 
 # %% ../nbs/00_core.ipynb #e23930c1
 import hashlib, json, logging, math, os, shutil, subprocess, sys
@@ -49,6 +49,20 @@ def choose(
     raise UsageError(f"unknown {what} {str(name)!r}: {hint}")
 
 # %% ../nbs/00_core.ipynb #268481a5
+def at_least(
+    low,    # smallest value allowed
+    whole=False, # only whole numbers
+    most=math.inf, # largest value allowed
+    **named, # name=value, …
+):
+    "`UsageError` naming the first of `named` that is not a finite number in the range."
+    kind = "a whole number" if whole else "a number"
+    for name, value in named.items():
+        number = isinstance(value, (int, float)) or hasattr(value, "dtype")
+        if isinstance(value, bool) or not number or not (low <= value <= most and math.isfinite(value)) or (whole and value != int(value)):
+            raise UsageError(f"{name} is {value}: give {kind} from {low}{f' to {most}' if most < math.inf else ' up'}")
+
+# %% ../nbs/00_core.ipynb #e25feffe
 def seed_for(
     *parts,  # strings and integers that name the purpose, e.g. ("train", 0)
 ) -> int:    # in [0, 2**62), the same on every machine
@@ -56,7 +70,7 @@ def seed_for(
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 2
 
-# %% ../nbs/00_core.ipynb #fe52f17a
+# %% ../nbs/00_core.ipynb #e57985c3
 @contextmanager
 def atomic_path(
     path,  # where the finished file shall be
@@ -79,7 +93,7 @@ def write_atomic(
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
     return Path(path)
 
-# %% ../nbs/00_core.ipynb #e57985c3
+# %% ../nbs/00_core.ipynb #3595db59
 def _plain(value):
     "numpy scalars, arrays and paths as plain JSON values."
     if hasattr(value, "tolist"): return value.tolist()
@@ -121,7 +135,7 @@ def write_json(path, value) -> Path:
     "`dumps(value)`, written atomically."
     return write_atomic(path, dumps(value))
 
-# %% ../nbs/00_core.ipynb #78f8837d
+# %% ../nbs/00_core.ipynb #83a95445
 def free_folder(
     path,  # the folder a run shall have
     overwrite=False, # an earlier run of that name may be replaced
@@ -151,7 +165,7 @@ def run_folder(
         if old.exists() and not path.exists(): os.replace(old, path)
         for leftover in (temporary, old): shutil.rmtree(leftover, ignore_errors=True)
 
-# %% ../nbs/00_core.ipynb #3046b2bd
+# %% ../nbs/00_core.ipynb #66b6396c
 def results_dir() -> Path:
     "The folder for runs: `LEADLAG_RESULTS`, else `results`."
     return Path(os.environ.get("LEADLAG_RESULTS", "results"))
@@ -162,7 +176,7 @@ def cache_dir() -> Path:
     import platformdirs
     return Path(platformdirs.user_cache_dir("leadlag"))
 
-# %% ../nbs/00_core.ipynb #66b6396c
+# %% ../nbs/00_core.ipynb #46a56003
 def code_version() -> dict: # version, and in a checkout commit and dirty
     "Version of the package, and the commit it runs from if it runs from a checkout."
     from leadlag import __version__
@@ -175,7 +189,7 @@ def code_version() -> dict: # version, and in a checkout commit and dirty
     if commit is None: return {"version": __version__}
     return {"version": __version__, "commit": commit, "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
 
-# %% ../nbs/00_core.ipynb #46a56003
+# %% ../nbs/00_core.ipynb #46d4110d
 log = logging.getLogger("leadlag")
 log.addHandler(logging.NullHandler())
 
@@ -192,23 +206,23 @@ def say(*words):
     "Talk to a person: stderr, one line."
     print(*words, file=sys.stderr, flush=True)
 
-# %% ../nbs/00_core.ipynb #46d4110d
+# %% ../nbs/00_core.ipynb #f97ef5dc
 def kernel(function):
     "Compile `function` with numba; cached on disk when it lives in a module, under a digest of all the package's sources."
     from numba import config, njit
     if function.__module__ == "__main__": return njit(function)
-    before, config.CACHE_DIR = config.CACHE_DIR, str(kernel_cache())
+    before, config.CACHE_DIR = config.CACHE_DIR, str(cache_dir() / "kernels" / source_digest())
     try: return njit(cache=True)(function)
     finally: config.CACHE_DIR = before
 
 @cache
-def kernel_cache() -> Path:
-    "The folder for compiled kernels of exactly these sources."
+def source_digest() -> str:
+    "Sixteen digits that change with any module of the package."
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")): digest.update(path.read_bytes())
-    return cache_dir() / "kernels" / digest.hexdigest()[:16]
+    return digest.hexdigest()[:16]
 
-# %% ../nbs/00_core.ipynb #f97ef5dc
+# %% ../nbs/00_core.ipynb #e160d447
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": .25, "figure.dpi": 96,
          "savefig.dpi": 96, "figure.figsize": (7.5, 3.4), "font.size": 10, "axes.titlesize": 11, "legend.frameon": False,
@@ -233,7 +247,7 @@ def axes(
     import matplotlib.pyplot as plt
     with style(): return plt.subplots(**kwargs)[1]
 
-# %% ../nbs/00_core.ipynb #e160d447
+# %% ../nbs/00_core.ipynb #be133c7f
 def save_figure(
     ax,    # Axes (or an array of them) of the figure
     path,  # .png or .svg

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 import numpy as np
 from numba import njit
-from .core import choose, kernel, UsageError
+from .core import at_least, choose, kernel, UsageError
 from .estimators.regime_filter import (RegimeFilter, ewma_volatility, filter_path, fill_signals, standardise)
 from .markets.regimes import get_regimes
 from .markets.synthetic import DISCOUNT, HEADER, draw_path, path_key, uniforms
@@ -45,11 +45,14 @@ class EnvSpec:
     def __post_init__(self):
         for value, names, what in ((self.observe, MODES, "observe"), (self.control, CONTROLS, "control"), (self.reward, REWARDS, "reward")):
             choose(value, names, what)
-        least = dict(length=1, burn_in=2, cost=0, kappa=0, execution_lag=0, window=1)
-        for name, low in least.items():
-            if not getattr(self, name) >= low: raise UsageError(f"{name} is {getattr(self, name)}: give {low} or more")
+        at_least(0, cost=self.cost, kappa=self.kappa), at_least(.001, most=.999, rho=self.rho)
+        at_least(1, whole=True, length=self.length, window=self.window), at_least(2, whole=True, burn_in=self.burn_in)
+        at_least(0, whole=True, most=self.length - 1, execution_lag=self.execution_lag)
+        if self.duration is not None: at_least(10, duration=self.duration)
         if self.observe == "raw" and self.window > self.burn_in: raise UsageError(f"window {self.window} is longer than burn_in {self.burn_in}: the first observation would look before the data")
         object.__setattr__(self, "lookbacks", tuple(self.lookbacks))
+        if not self.lookbacks: raise UsageError("lookbacks is empty: give at least one")
+        for k in self.lookbacks: at_least(1, whole=True, lookbacks=k)
         get_regimes(self.regime), get_regimes(self.believe)
 
     @property

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['TrainPPO', 'NumpyPolicy', 'load_policy', 'from_sb3', 'own_generators', 'make_model', 'save_state', 'load_state',
-           'validate', 'judged', 'callback_for', 'fit', 'episodes_table', 'summarise', 'train_ppo']
+           'validate', 'judged', 'callback_for', 'learning_settings', 'fit', 'episodes_table', 'summarise', 'train_ppo']
 
 # %% ../../nbs/50_agents.ppo.ipynb #3377e9b3
+import random, zipfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np
 from ..backtest import play
 from ..command import run
-from ..core import DataError, progress, read_json, run_folder, say, seed_for, UsageError, write_atomic, write_json
+from ..core import at_least, DataError, free_folder, progress, read_json, run_folder, say, seed_for, source_digest, UsageError, write_atomic, write_json
 from ..markets.regimes import get_regimes
 from ..vector import EPISODE, EnvSpec
 
@@ -40,6 +41,12 @@ class TrainPPO:
     gae_lambda: float = .9       # of the advantage estimate
     eval_paths: int = 200        # test paths a regime for the final judgement
     overwrite: bool = False      # replace a finished run of that name
+
+    def __post_init__(self):
+        at_least(1, whole=True, steps=self.steps, lanes=self.lanes, epochs=self.epochs), at_least(2, whole=True, rollout=self.rollout, batch=self.batch)
+        at_least(0, whole=True, most=2**32 - 1, seed=self.seed), at_least(3, whole=True, eval_paths=self.eval_paths)
+        at_least(0, most=1, gamma=self.gamma, gae_lambda=self.gae_lambda), at_least(1e-9, learning_rate=self.learning_rate)
+        self.spec()
 
     def spec(self) -> EnvSpec:
         "The environment it trains in."
@@ -79,10 +86,13 @@ def load_policy(path) -> NumpyPolicy:
     path = Path(path)
     if not path.is_file(): raise UsageError(f"{path} does not exist: give a policy.npz of a training run")
     try:
+        with zipfile.ZipFile(path) as z: unpacked = sum(member.file_size for member in z.infolist())
+        if unpacked > 64_000_000: raise DataError(f"{path} unpacks to {unpacked} bytes: not one of ours")
         with np.load(path, allow_pickle=False) as f: arrays = {k: f[k] for k in f.files}
         layers = tuple((arrays[f"w{i}"], arrays[f"b{i}"]) for i in range(len(arrays) // 2))
-        fits = all(w.ndim == 2 and b.shape == (len(w),) and np.isfinite(w).all() and np.isfinite(b).all() for w, b in layers)
+        fits = all(w.ndim == 2 and w.size and b.shape == (len(w),) and np.isfinite(w).all() and np.isfinite(b).all() for w, b in layers)
         chained = all(b.shape[0] == w.shape[1] for (_, b), (w, _) in zip(layers, layers[1:]))
+    except DataError: raise
     except Exception as e: raise DataError(f"{path} is not a saved policy ({type(e).__name__}): train it again") from None
     if not (layers and fits and chained): raise DataError(f"{path} does not hold a chain of finite layers: train it again")
     return NumpyPolicy(layers)
@@ -95,12 +105,12 @@ def from_sb3(model) -> NumpyPolicy:
 # %% ../../nbs/50_agents.ppo.ipynb #92c3a013
 @contextmanager
 def own_generators(seed):
-    "Global torch and numpy generators (and one torch thread) for the block; the caller's are put back."
+    "Global torch, numpy and Python generators (and one torch thread) for the block; the caller's are put back."
     import torch
-    before = np.random.get_state(), torch.get_rng_state(), torch.get_num_threads()
+    before = np.random.get_state(), torch.get_rng_state(), torch.get_num_threads(), random.getstate()
     np.random.seed(seed % 2**32), torch.manual_seed(seed), torch.set_num_threads(1)
     try: yield
-    finally: np.random.set_state(before[0]), torch.set_rng_state(before[1]), torch.set_num_threads(before[2])
+    finally: np.random.set_state(before[0]), torch.set_rng_state(before[1]), torch.set_num_threads(before[2]), random.setstate(before[3])
 
 def make_model(config: TrainPPO):
     "A fresh stable-baselines3 PPO on the batched environment."
@@ -171,9 +181,16 @@ def callback_for(config, folder, curve, bar):
                 save_state(self.model, folder, curve)
     return BetweenUpdates()
 
+def learning_settings(config) -> dict:
+    "The settings that decide what is learned; those of the final judgement and of the folder's name do not."
+    return {k: v for k, v in asdict(config).items() if k not in ("output", "overwrite", "eval_paths")} | {"sources": source_digest()}
+
 def fit(config: TrainPPO, folder):
-    "Train, or go on with the state in `folder`; returns the policy and its learning curve."
-    folder.mkdir(parents=True, exist_ok=True)
+    "Train, or go on with the state in `folder`; returns the policy and its learning curve. `UsageError` if the state is of other settings."
+    folder, settings = Path(folder), learning_settings(config)
+    if (folder / "learning.json").exists() and read_json(folder / "learning.json") != settings:
+        raise UsageError(f"{folder} holds an interrupted run of other settings or of other code: remove it, or finish it with those")
+    write_json(folder / "learning.json", settings)
     with own_generators(config.seed):
         model, curve = make_model(config), []
         if (folder / "state.pt").exists():
@@ -195,13 +212,14 @@ def episodes_table(policy, config):
         parts.append(pd.DataFrame({"path_seed": out.seed, "regime": name, "reward": out.reward.sum(1), "score": out.score.sum(1), "oracle": out.oracle.sum(1)}))
     return pd.concat(parts, ignore_index=True)
 
-def summarise(episodes, curve):
-    "metric, mean, std, min, max, ci_low, ci_high, n over test episodes; ratio_* is the regime's total score over the oracle's."
+def summarise(episodes):
+    "metric, mean, std, min, max, ci_low, ci_high, n over path seeds (regimes averaged first); ratio_* is the regime's score over the oracle's."
     import pandas as pd
     from leadlag.stats.aggregate import interval
     rows = []
     for metric in ("reward", "score", "oracle"):
-        v, i = episodes[metric].to_numpy(), interval(episodes[metric].to_numpy(), np.mean)
+        v = episodes.groupby("path_seed")[metric].mean().to_numpy()
+        i = interval(v, np.mean)
         rows.append(dict(metric=metric, mean=v.mean(), std=v.std(ddof=1), min=v.min(), max=v.max(), ci_low=i.low, ci_high=i.high, n=len(v)))
     by = episodes.groupby("regime", sort=False)[["score", "oracle"]].sum()
     ratios = by.score / by.oracle
@@ -214,25 +232,21 @@ def train_ppo(config: TrainPPO) -> Path:
     "Train PPO on the synthetic market and write a run folder: config, policy, learning curve, episodes, summary, manifest."
     import pandas as pd
     from leadlag.governance.dataset import record_manifest
-    config.spec()
-    out = Path(config.output)
+    out = free_folder(config.output, config.overwrite)
     work = out.with_name(f".{out.name}.partial")
-    if (out / "summary.csv").exists() and not config.overwrite: raise UsageError(f"{out} holds a finished run: give another --output, or --overwrite")
     settings = {k: v for k, v in asdict(config).items() if k not in ("output", "overwrite")}
-    if (work / "config.json").exists() and read_json(work / "config.json") != settings:
-        raise UsageError(f"{work} holds an interrupted run with other settings: finish it with those, or remove it")
-    write_json(work / "config.json", settings)
     policy, curve = fit(config, work)
     episodes = episodes_table(policy, config)
-    with run_folder(out) as folder:
+    summary = summarise(episodes)
+    with run_folder(out, config.overwrite) as folder:
         write_json(folder / "config.json", settings | {"env": asdict(config.spec())})
         policy.save(folder / "policy.npz")
-        for name, table in (("learning_curve", pd.DataFrame(curve)), ("episodes", episodes), ("summary", summarise(episodes, curve))):
+        for name, table in (("learning_curve", pd.DataFrame(curve)), ("episodes", episodes), ("summary", summary)):
             write_atomic(folder / f"{name}.csv", table.to_csv(index=False))
         record_manifest(folder, config=settings, seed=config.seed, title="PPO trained online", units={"reward": "percent", "score": "percent", "oracle": "percent"})
     import shutil
     shutil.rmtree(work)
-    say(f"{out}: ratio to the oracle {episodes.score.sum() / episodes.oracle.sum():.3f} over all test episodes; by regime in summary.csv")
+    say(f"{out}: ratio to the oracle {summary.set_index('metric')['mean']['ratio']:.3f}, the mean over regimes; each by itself in summary.csv")
     return out
 
 # %% ../../nbs/50_agents.ppo.ipynb #bf818537

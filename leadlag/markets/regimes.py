@@ -41,6 +41,7 @@ def get_regimes(
     "The regimes meant by `which`; `UsageError` with the nearest names for a name that does not exist."
     if which is None: return TRAIN
     if isinstance(which, Regime): return (which,)
+    if not isinstance(which, (str, list, tuple)): raise UsageError(f"regime is {which!r}: give a name, a Regime or a list of them")
     if isinstance(which, str): return GROUPS[which] if which in GROUPS else (choose(which, REGIMES, "regime"),)
     found = tuple(r for item in which for r in get_regimes(item))
     if not found: raise UsageError("no regime given: name at least one")
