@@ -119,7 +119,7 @@ def crosscorr(
     names=None,  # (leader's, follower's); default: the Series' own
 ) -> LeadLag:
     "Lagged cross-correlation of a pair, with a simultaneous null band and the p-value of its largest lag."
-    max_lag, n_null = whole(max_lag, "max_lag", 1), whole(n_null, "n_null", 19)
+    max_lag, n_null, seed = whole(max_lag, "max_lag", 1), whole(n_null, "n_null", 19), whole(seed, "seed", 0)
     x, y, names, note = as_pair(leader, follower, names, min_bars=2*max_lag + 20)
     Z, W = standardise(np.column_stack([x, y]))
     corr, count, error = *lagged_correlations(Z, W, max_lag), lagged_errors(Z, W, max_lag)
@@ -138,7 +138,7 @@ def crosscorr(
 @dataclass(frozen=True, repr=False, eq=False)
 class LeadLagMatrix:
     "Who leads whom in a panel: one row for each pair, the one found to lead first."
-    pairs: pd.DataFrame  # leader, follower, lag, corr, p, q, n; strongest evidence first
+    pairs: pd.DataFrame  # leader, follower, lag, corr, p, q, n, same_bar, reverse, mutual; strongest evidence first
     matrix: pd.DataFrame # antisymmetric: > 0 where the row leads the column, in standard errors
     curves: np.ndarray   # (max_lag+1, assets, assets); [k, i, j] is corr(i[t-k], j[t])
     names: tuple         # of the assets, in the order of `curves`
@@ -161,6 +161,18 @@ class LeadLagMatrix:
     def plot(self, ax=None): return _plot_matrix(self, ax)
 
 # %% ../../nbs/30_estimators.crosscorr.ipynb #403db95a
+def _two_way(
+    corr,  # from `lagged_correlations`
+    lag, lead, follow, # of each pair
+    n,     # bars each rests on
+):         # same_bar, reverse, mutual
+    "Whether a lagged link is more than movement on the same bar, with memory, leaves at that lag."
+    found, same, reverse = np.abs(corr[lag, lead, follow]), corr[0, lead, follow], corr[lag, follow, lead]
+    memory = np.fmax(np.abs(corr[lag, lead, lead]), np.abs(corr[lag, follow, follow]))
+    mutual = (found <= 1.5*np.abs(reverse)) | (found <= np.abs(same)*memory + 2/np.sqrt(n))
+    return {"same_bar": same, "reverse": reverse, "mutual": mutual}
+
+# %% ../../nbs/30_estimators.crosscorr.ipynb #72acb5de
 def _rank(t, corr, count, i, j, names, null, v):
     "Table of pairs, strongest evidence first, and the antisymmetric matrix."
     forth, back = t[:, i, j], t[:, j, i]; peak = np.maximum(forth.max(0), back.max(0))
@@ -169,13 +181,13 @@ def _rank(t, corr, count, i, j, names, null, v):
     lag = 1 + np.where(first, forth.argmax(0), back.argmax(0))
     p = tail_pvalues(peak, null, v); names = np.array(names, dtype=object)
     pairs = pd.DataFrame({"leader": names[lead], "follower": names[follow], "lag": lag, "corr": corr[lag, lead, follow],
-                          "p": p, "q": false_discovery_control(p), "n": count[lag, lead, follow].astype(int)})
+                          "p": p, "q": false_discovery_control(p), "n": (n := count[lag, lead, follow]).astype(int), **_two_way(corr, lag, lead, follow, n)})
     score = np.full((len(names),)*2, np.nan); np.fill_diagonal(score, 0.)
     score[i, j] = forth.max(0) - back.max(0); score[j, i] = -score[i, j]
     order = np.lexsort((-peak, p))
     return pairs.iloc[order].reset_index(drop=True), pd.DataFrame(score, index=names, columns=names)
 
-# %% ../../nbs/30_estimators.crosscorr.ipynb #72acb5de
+# %% ../../nbs/30_estimators.crosscorr.ipynb #f33328ab
 def _plot_matrix(
     result,  # LeadLagMatrix
     ax=None, # Axes or None
@@ -194,7 +206,7 @@ def _plot_matrix(
     ax.set_xticklabels(names, rotation=90, fontsize=8); ax.set_yticklabels(names, fontsize=8); ax.grid(False)
     return ax
 
-# %% ../../nbs/30_estimators.crosscorr.ipynb #93ddfec7
+# %% ../../nbs/30_estimators.crosscorr.ipynb #1da1d3f4
 def _panel_null(Z, i, j, max_lag, n_null, seed, portion=2_000_000):
     "For the pairs (i, j): chance maxima (pairs, n_null) and mean square of T, in portions of bounded memory."
     step = max(1, portion//len(Z)); nulls, squares = [], []
@@ -211,7 +223,7 @@ def crosscorr_matrix(
     seed=0,     # of the chance windows
 ) -> LeadLagMatrix:
     "Lagged cross-correlation of all pairs of a panel, with p-values and false discovery rates."
-    max_lag, n_null = whole(max_lag, "max_lag", 1), whole(n_null, "n_null", 19)
+    max_lag, n_null, seed = whole(max_lag, "max_lag", 1), whole(n_null, "n_null", 19), whole(seed, "seed", 0)
     values, names, note = as_panel(panel); least = 2*max_lag + 20
     if len(values) < least: raise DataError(f"the panel has {len(values)} bars: at least {least} are needed for max_lag={max_lag}")
     Z, W = standardise(values)
