@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INNER', 'FIGURES', 'SHOWN', 'asset', 'templates', 'parameters', 'parameter_notes', 'fill', 'from_text', 'execute',
-           'to_html', 'render', 'run_report']
+           'to_html', 'render', 'check_apart', 'run_report']
 
 # %% ../nbs/85_reports.ipynb #28033065
 import ast, base64, hashlib, html, io, logging, math, re, shlex, string, sys, time, tokenize
@@ -296,16 +296,29 @@ def render(
     notebook = execute(template, Path(folder) / "report.ipynb", params, timeout, failed)
     return to_html(notebook, command=shlex.join(words) if command is None else command)
 
+def check_apart(
+    folder,  # where a report shall go
+    values,  # its parameters, name -> value
+):
+    "Refuse an output folder that is, holds or lies in a folder which the report reads."
+    out = Path(folder).resolve()
+    for name, value in values.items():
+        if not (isinstance(value, str) and value and Path(value).is_dir()): continue
+        read = Path(value).resolve()
+        if out == read or out in read.parents or read in out.parents: raise UsageError(f"the report would be written to {folder} and {name} is {value}, which it reads: give an output folder apart from it")
+
 def run_report(
     template,      # name of a report, or path of a notebook
-    folder,        # the run folder to make; an older one is replaced when the new one is whole
+    folder,        # the run folder to make
     params=None,   # name -> value
     timeout=None,  # seconds for the whole notebook; `OutOfTime` beyond
+    overwrite=False, # replace an earlier run of that name, when the new one is whole
 ) -> Path:         # report.html in the finished folder
     "Run a report into a folder of its own, with a manifest; on failure only the partial notebook is left, and the error names it."
     from leadlag.governance.dataset import record_manifest
     folder, values = Path(folder), fill(template, params)
-    with run_folder(folder) as work:
+    check_apart(folder, values)
+    with run_folder(folder, overwrite) as work:
         render(template, work, params, timeout, failed=folder.with_name(f"{folder.name}.failed.ipynb"))
         record_manifest(work, config={"report": _template_path(template).stem, **values}, seed=values.get("seed"))
     return folder / "report.html"
