@@ -29,11 +29,12 @@ def environment() -> dict:
         try: return version(package)
         except PackageNotFoundError: return None
     packages = {p: of(p) for p in ("numpy", "pandas", "torch")}
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip() # "2,1" is legal: 2 outside, 1 nested
     found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])
     return {"python": platform.python_version(), **{p: v for p, v in packages.items() if v},
-            "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()), "cpu": " ".join([platform.machine(), *found[-1:]])}
+            "threads": int(first) if first.isdecimal() else os.cpu_count(), "cpu": " ".join([platform.machine(), *found[-1:]])}
 
-# %% ../../nbs/10_governance.dataset.ipynb #afdc0e84
+# %% ../../nbs/10_governance.dataset.ipynb #172864e4
 MANIFEST, SIDECAR = "data_manifest.json", ".manifest.json"
 
 def sidecar(path) -> Path:
@@ -55,7 +56,7 @@ def parent_record(
     shared = os.path.commonpath([parent.resolve(), folder])
     return out | ({} if shared == Path(shared).anchor else {"path": Path(os.path.relpath(parent.resolve(), folder)).as_posix()})
 
-# %% ../../nbs/10_governance.dataset.ipynb #ebea93cd
+# %% ../../nbs/10_governance.dataset.ipynb #fdfbf264
 def run_record(
     folder,       # the folder the record is for, for the parents' paths
     config=None,  # a dataclass or a dict
@@ -69,7 +70,7 @@ def run_record(
     return {"config": config, "config_sha256": hashlib.sha256(dumps(config).encode()).hexdigest(), "seed": seed,
             "code": code_version(), "env": environment(), "parents": [parent_record(p, folder) for p in parents]}
 
-# %% ../../nbs/10_governance.dataset.ipynb #1f2e6dfe
+# %% ../../nbs/10_governance.dataset.ipynb #1dd314d9
 def safe_name(
     path,  # as a manifest gives it, with forward slashes
 ) -> bool:
@@ -93,7 +94,7 @@ def list_files(folder) -> tuple: # names of files; subfolders with a manifest; {
             elif rel(name) != MANIFEST: files.append(rel(name))
     return sorted(files), sorted(units), odd
 
-# %% ../../nbs/10_governance.dataset.ipynb #da1ddf2a
+# %% ../../nbs/10_governance.dataset.ipynb #351e14d4
 HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 def _seal(manifest) -> str:
@@ -120,7 +121,7 @@ def _write(path, manifest) -> Path:
     manifest = json.loads(dumps(manifest))
     return write_json(path, {**manifest, "seal": _seal(manifest)})
 
-# %% ../../nbs/10_governance.dataset.ipynb #dfefc2e7
+# %% ../../nbs/10_governance.dataset.ipynb #e7b65f20
 @contextmanager
 def _locked(folder):
     "Hold `folder` for one writer; a second one waits. Where the system has no such lock, go on without."
@@ -150,7 +151,7 @@ def _package(name, resources, record, title=None, **given) -> dict:
 
 def _now(): return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-# %% ../../nbs/10_governance.dataset.ipynb #e7b65f20
+# %% ../../nbs/10_governance.dataset.ipynb #eaf59428
 def record_manifest(
     folder,        # everything in it will be listed
     *,
@@ -174,7 +175,7 @@ def record_manifest(
         record = run_record(folder, config, seed, parents)
         return _write(folder/MANIFEST, _package(folder.resolve().name, resources, record, title, sources=sources, licence=licence))
 
-# %% ../../nbs/10_governance.dataset.ipynb #fd447f5d
+# %% ../../nbs/10_governance.dataset.ipynb #50783890
 def extend_manifest(
     folder,       # has a manifest already
     files,        # names below the folder, or paths, of what is new or was written again
@@ -197,7 +198,7 @@ def extend_manifest(
         return _write(folder/MANIFEST, old | {"resources": sorted(kept + new, key=lambda r: r["path"]), "extensions": former + [record],
                                               "history": old.get("history", []) + [file_sha256(folder/MANIFEST)]})
 
-# %% ../../nbs/10_governance.dataset.ipynb #0349beec
+# %% ../../nbs/10_governance.dataset.ipynb #9fef24f8
 def record_sidecar(
     path,  # the file
     *, config=None, seed=None, parents=(), sources=(), licence=None, units=None, title=None, # as in `record_manifest`
