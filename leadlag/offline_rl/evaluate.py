@@ -168,17 +168,20 @@ def _row(regime, paired, online, offline, gap, n, note=""):
             "gap_ci_high": high, "n": n, "success": bool(gap.value <= GOAL), "success_interval": bool(high <= GOAL), "note": note}
 
 def _paired(regime, table):
-    "The gap over the paths of `table`, path seeds being the units."
-    units = table.groupby("path_seed")[["offline", "reward"]].sum().to_numpy()
-    value = float(_mean_gap(units))
-    gap = interval(units, _mean_gap) if len(units) >= 3 else Interval(value, value, value, 0)
-    return _row(regime, True, table["reward"].mean(), table["offline"].mean(), gap, len(units), "" if gap.n else "fewer than 3 paths, so no interval")
+    "The gap in every regime of `table`, averaged over them; path seeds are the units, and are drawn for all regimes at once."
+    units = table.pivot_table(index="path_seed", columns="regime", values=["offline", "reward"], aggfunc="sum", fill_value=0.)
+    online, offline = table.groupby("regime")[["reward", "offline"]].mean().mean()
+    earned, sums = (units["reward"].sum() != 0).all(), np.hstack([units["offline"], units["reward"]])
+    value = float(_mean_gap(sums)) if earned else np.nan
+    gap = interval(sums, _mean_gap) if earned and len(sums) >= 3 else Interval(value, value, value, 0)
+    note = "the online policy earned nothing, so there is no gap" if not earned else "" if gap.n else "fewer than 3 paths, so no interval"
+    return _row(regime, True, online, offline, gap, len(sums), note)
 
 def _unpaired(online, offline):
     "The gap of two means on different paths, its interval from the far ends of both."
     mean, low, high = (float(online.reward.get(k, np.nan)) for k in ("mean", "ci_low", "ci_high"))
     gap = [100 * (a - b) / abs(mean) for a, b in ((mean, offline.value), (low, offline.high), (high, offline.low))]
-    note = "unpaired: no episodes.csv beside the summary" + ("" if online.spec else ", and no config.json: the markets may differ")
+    note = "unpaired and pooled over regimes: no episodes.csv beside the summary" + ("" if online.spec else ", and no config.json: the markets may differ")
     return _row("all", False, mean, offline.value, Interval(*gap, offline.n if np.isfinite(gap).all() else 0), offline.n, note)
 
 def versus_online(
@@ -187,7 +190,7 @@ def versus_online(
     online,   # `Online`
     own,      # `Judgement` of the policy, for want of pairs
     known=(), # path seeds that the policy or its teacher has seen
-):            # DataFrame; the first row is over all regimes
+):            # DataFrame; the first row is the mean over regimes
     "Reward online and offline, and the gap in percent of the online one."
     import pandas as pd
     check_same_market(online, spec)

@@ -21,17 +21,21 @@ class TrainOffline:
     eval_paths: int = 200              # paths a regime to trade on, for the rewards
     seed: int = 0                      # of the split and of those paths
 
+    def __post_init__(self):
+        check_bounds(self, {"strength": (1e-12, 1e12), "test_share": (0, 1), "eval_paths": (3, 10_000), "seed": (0, MAX_SEED)})
+
 # %% ../../nbs/74_offline_rl.train_offline.ipynb #b8f73a1a
 from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np
 from ..command import run
 from ..core import COLOURS, LeadLagError, UsageError, axes, choose, say, write_atomic, write_json
+from ..governance.dataset import MANIFEST, parent_record, read_manifest
 from ..governance.splits import split_by_group
 from .bc import calibration, clone_metrics, fit_logistic
 from .evaluate import GOAL, check_same_market, gap_to, judge, read_online, versus_online
 from .log_trajectories import get_teacher
-from .store import check_folder, read_store, record_files, recorded_sha256
+from .store import MAX_SEED, check_bounds, check_folder, forget_file, read_store, record_files, recorded_sha256
 
 # %% ../../nbs/74_offline_rl.train_offline.ipynb #310d5c61
 ALGORITHMS = {"bc-logistic": lambda data, config: fit_logistic(data, config.strength)}
@@ -47,10 +51,22 @@ def learn(
     return algorithm(train, config), train, test
 
 # %% ../../nbs/74_offline_rl.train_offline.ipynb #964274a8
+def _check_teacher(name, dataset):
+    "`UsageError` unless a teacher that is a file is the one that the manifest beside the data set names as their parent."
+    kind, _, rest = name.partition(":")
+    if kind != "ppo": return
+    manifest, file = read_manifest(dataset.parent/MANIFEST), Path(rest)/"policy.npz"
+    runs = [e for e in manifest.get("extensions", []) if dataset.name in e["files"]]
+    parents = [p for p in (runs[-1] if runs else manifest["run"])["parents"] if "path" in p and (dataset.parent/p["path"]).resolve() == file.resolve()]
+    if not parents: raise UsageError(f"the manifest beside {dataset} names no {file} among the parents")
+    if parent_record(file, dataset.parent) not in parents: raise UsageError(f"{file} has changed since the data were logged")
+
 def _teacher_worth(data, config):
     "The teacher's judgement on the test paths; None, with a sentence, where it cannot be had."
     about = data.about
-    try: return judge(get_teacher(about["policy"], data.spec, about["noise"]), data.spec, config.eval_paths, config.seed)
+    try:
+        _check_teacher(about["policy"], Path(config.dataset))
+        return judge(get_teacher(about["policy"], data.spec, about["noise"]), data.spec, config.eval_paths, config.seed)
     except LeadLagError as e: say(f"the teacher cannot be played again ({e}): its columns stay empty")
 
 def _spread(name, i) -> dict:
@@ -70,7 +86,6 @@ def results_row(policy, data, train, test, mine, teacher, config) -> dict:
 # %% ../../nbs/74_offline_rl.train_offline.ipynb #ea1b8a04
 def check_config(config):
     "`UsageError` for settings that cannot be; else the folder for the results."
-    if config.eval_paths < 3: raise UsageError(f"eval_paths is {config.eval_paths}: an interval needs 3 or more")
     choose(config.algorithm, ALGORITHMS, "algorithm")
     output = Path(config.output_dir or Path(config.dataset).parent)
     check_folder(output)
@@ -84,7 +99,9 @@ def write_results(output, policy, row, details, versus) -> list: # names of the 
     write_atomic(output/"offline_results.csv", pd.DataFrame([row]).to_csv(index=False))
     names, table = ["policy.json", "offline_results.json", "offline_results.csv"], output/"offline_vs_online.csv"
     if versus is not None: write_atomic(table, versus.to_csv(index=False))
-    elif table.exists(): say(f"{table} is of an earlier training: give --online-summary to make it again")
+    elif table.exists():
+        forget_file(output, table.name)
+        say(f"{table} was of an earlier training and is removed: give --online-summary to make it again")
     return names + [table.name] * (versus is not None)
 
 def _details(data, sha256, train, test, policy, mine, teacher) -> dict:
@@ -104,7 +121,7 @@ def _tell(row, versus):
     if versus is None: return
     first = versus.iloc[0]
     verdict = f"within {GOAL:g} %, and so is its interval" if first["success_interval"] else f"within {GOAL:g} %, its interval is not" if first["success"] else f"beyond {GOAL:g} %"
-    print(f"gap to online       {first['gap']:.2f} [{first['gap_ci_low']:.2f}, {first['gap_ci_high']:.2f}] %, {'paired' if first['paired'] else 'unpaired'}: {verdict}")
+    print(f"gap to online       {first['gap']:.2f} [{first['gap_ci_low']:.2f}, {first['gap_ci_high']:.2f}] %, {'mean over regimes, paired' if first['paired'] else 'unpaired'}: {verdict}")
     if first["note"]: say(first["note"])
 
 def train_offline(config: TrainOffline) -> Path: # the folder of the results
@@ -125,7 +142,7 @@ def train_offline(config: TrainOffline) -> Path: # the folder of the results
     _tell(row, versus)
     return output
 
-# %% ../../nbs/74_offline_rl.train_offline.ipynb #ffe90071
+# %% ../../nbs/74_offline_rl.train_offline.ipynb #1ef5afb8
 def plot_accuracies(
     results,  # as read from offline_results.json
     ax=None,  # Axes to draw on
@@ -154,7 +171,7 @@ def plot_gap(
     ax.set(yticks=y, yticklabels=versus["regime"], ylim=(-.6, len(versus) - .4), xlabel="gap to online, percent of the online reward (left is better)"); ax.legend(fontsize=8)
     return ax
 
-# %% ../../nbs/74_offline_rl.train_offline.ipynb #d4d74d94
+# %% ../../nbs/74_offline_rl.train_offline.ipynb #094cfc23
 if __name__ == "__main__":
     import sys
     sys.exit(run(train_offline, TrainOffline, prog="python -m leadlag.offline_rl.train_offline"))
