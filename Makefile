@@ -20,7 +20,7 @@ $(STAMP): settings.ini setup.py pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "leadlag needs Python 3.11 or newer; name one, as in: make install PYTHON=python3.12" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --no-input -e ".[dev,test]"
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input --config-settings editable_mode=compat -e ".[dev,test]"
 	@touch $@
 
 demo: $(STAMP) ## both pipelines and the report worth opening (some minutes)

@@ -209,7 +209,7 @@ def git(*words, **kwargs): return subprocess.run(["git", "-C", str(ROOT), *words
 @pytest.mark.skipif(git("rev-parse").returncode != 0, reason="not a git checkout")
 def test_nothing_needed_is_ignored():
     assert git("ls-files", "--cached", "--ignored", "--exclude-standard").stdout == "", "a committed file is ignored"
-    wanted = "leadlag/meta_rl/agent.py\nresults/study/rows.csv\nresults/offline/figures/gap.png\nnbs/x.ipynb\n"
+    wanted = "leadlag/meta_rl/agent.py\nresults/examples/rows.csv\nresults/policies/figures/gap.png\nnbs/x.ipynb\n"
     ignored = "results/offline/other.h5\nresults/study/report.html\nresults/cache/x.csv\n_docs/index.html\nmeta_rl/x.csv\n"
     assert git("check-ignore", "--stdin", "--no-index", input=wanted + ignored).stdout == ignored
 
