@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from leadlag.core import DataError, UsageError
+from leadlag.core import DataError, UsageError, dumps
 from leadlag.offline_rl.log_trajectories import LogTrajectories, get_teacher, log_trajectories, spec_of, trajectory_blocks
 from leadlag.offline_rl.store import ACTIONS, SCHEMA, check_store, read_store, spec_to_dict, write_store
 
@@ -98,6 +98,10 @@ def virtual(f, secret):
 def onto_itself(f, secret):
     layout = h5py.VirtualLayout((96,), "f8"); layout[:] = h5py.VirtualSource(".", "reward", (96,)); f.create_virtual_dataset("reward", layout)
 
+def settings(**change):
+    "A change of the environment's settings that leaves the data as they are."
+    return lambda f, secret: f.attrs.__setitem__("spec", np.bytes_(dumps(ABOUT["spec"] | change).encode()))
+
 HOSTILE = {
     "external storage": put("reward", lambda f, secret: f.create_dataset("reward", (96,), "f8", external=[(secret, 0, 768)])),
     "external link": put("reward", lambda f, secret: f.__setitem__("reward", h5py.ExternalLink(secret, "/mean"))),
@@ -110,6 +114,10 @@ HOSTILE = {
     "rows that were never written": put("mean", lambda f, secret: f.create_dataset("mean", (96,), "f8", chunks=(96,), fletcher32=True).attrs.__setitem__("unit", np.bytes_("percent"))),
     "python objects": put("action", lambda f, secret: f.create_dataset("action", data=["x"] * 96, dtype=h5py.string_dtype())),
     "a column more": lambda f, secret: f.create_dataset("more", (96,), "f8"),
+    "settings of another observation": settings(observe="raw"),
+    "a vast burn-in": settings(burn_in=100_000),
+    "a vast episode": settings(length=100_000),
+    "a market that is a file": settings(market="/etc/passwd"),
     "a vast attribute": lambda f, secret: f.attrs.__setitem__("spec", np.bytes_(b" " * 65_000 + b"{")),
 }
 

@@ -59,6 +59,7 @@ def _check_teacher(name, dataset):
     runs = [e for e in manifest.get("extensions", []) if dataset.name in e["files"]]
     parents = [p for p in (runs[-1] if runs else manifest["run"])["parents"] if "path" in p and (dataset.parent/p["path"]).resolve() == file.resolve()]
     if not parents: raise UsageError(f"the manifest beside {dataset} names no {file} among the parents")
+    recorded_sha256(file)  # the manifest of its own folder may stand for it below
     if parent_record(file, dataset.parent) not in parents: raise UsageError(f"{file} has changed since the data were logged")
 
 def _teacher_worth(data, config):
