@@ -150,8 +150,9 @@ class LeadLagMatrix:
         return pd.DataFrame({"lag": np.arange(-K, K + 1), "corr": np.r_[self.curves[:0:-1, j, i], self.curves[:, i, j]]})
 
     def __repr__(self):
-        found = (self.pairs.q < .05).sum()
-        text = f"{found} of the {len(self.pairs)} pairs of {len(self.names)} assets have a leader at a false discovery rate of 5 %."
+        sure = self.pairs.q < .05; both = (sure & self.pairs.mutual).sum()
+        text = (f"{sure.sum() - both} of the {len(self.pairs)} pairs of {len(self.names)} assets have a leader at a false discovery rate of 5 %"
+                f"{f'; {both} more are linked, and neither leads alone' if both else ''}.")
         return f"{text}{' Note: ' + self.note + '.' if self.note else ''}\n{self.pairs.head(5).to_string(index=False, float_format='%.3g')}"
 
     def _repr_html_(self):
