@@ -13,7 +13,7 @@ from .core import LeadLagError, UsageError, say
 
 # %% ../nbs/02_command.ipynb #61596c7a
 CLUMSY = {r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number", r"could not convert string to float: (.*)": r"\1 is no number",
-          r" \(required\)|\.$": ""}
+          r" \(required\)|\.$": "", r"^[Ee]rror parsing [A-Z]\w+: ": ""}
 
 def sentence(
     box,  # what tyro printed for a mistake
