@@ -193,11 +193,13 @@ class BenchAll:
     "Settings of `leadlag bench all`."
     seeds: int = 5  # trainings behind each row of the table of policies
     runs: int = 5   # rounds of the timing
+    overwrite: bool = False  # replace earlier runs of policies and history
 
 def bench_all(config: BenchAll):
     "Speed, then the table of policies, then history, each into its own folder under results."
     from leadlag.benchmarks.policies import BenchPolicies, bench_policies
     from leadlag.benchmarks.speed import BenchSpeed, bench_speed
+    for taken in (BenchPolicies, History): free_folder(taken.output, config.overwrite) # asked before hours are spent
     bench_speed(BenchSpeed(runs=config.runs))
-    bench_policies(BenchPolicies(seeds=config.seeds))
-    history(History())
+    bench_policies(BenchPolicies(seeds=config.seeds, overwrite=config.overwrite))
+    history(History(overwrite=config.overwrite))
