@@ -36,7 +36,7 @@ docs: $(STAMP) ## build the site into _docs from the executed notebooks
 	$(BIN)/python docs/build.py
 
 bench: $(STAMP) ## measure the speed of the environments, a peer beside them
-	$(BIN)/leadlag bench $(ARGS)
+	$(BIN)/leadlag bench speed --overwrite $(ARGS)
 
 clean: ## remove what the verbs made, except .venv and results
 	rm -rf _docs _proc build dist leadlag.egg-info .pytest_cache tests/output

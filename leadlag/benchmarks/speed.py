@@ -11,7 +11,7 @@ import json, os, shutil, subprocess, sys, tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from ..command import run
-from ..core import COLOURS, LeadLagError, UsageError, axes, cache_dir, progress, run_folder, save_figure, say, write_atomic, write_json
+from ..core import COLOURS, LeadLagError, UsageError, axes, cache_dir, free_folder, progress, run_folder, save_figure, say, write_atomic, write_json
 
 # %% ../../nbs/80_benchmarks.speed.ipynb #abc8f91c
 PRICES = """
@@ -121,6 +121,7 @@ class BenchSpeed:
     runs: int = 5                           # rounds; at least five for a number worth quoting
     seconds: float = .4                     # processor time of one measurement
     peer: bool = True                       # install gym-anytrading beside and time it too
+    overwrite: bool = False          # replace an earlier run of that name
 
 def measure(
     workers,  # of `Worker`
@@ -187,12 +188,12 @@ def bench_speed(config: BenchSpeed) -> Path:
     import pandas as pd
     from contextlib import ExitStack
     from leadlag.governance.dataset import record_manifest
-    check_speed(config)
+    check_speed(config); free_folder(config.output, config.overwrite)
     with ExitStack() as stack:
         workers = [stack.enter_context(w) for w in [Worker(sys.executable, OURS), *open_peer(config)]]
         rows, about = measure(workers, config), {k: v for w in workers for k, v in w.about.items()}
     table, settings = summarise(rows), {k: v for k, v in asdict(config).items() if k != "output"}
-    with run_folder(config.output) as folder:
+    with run_folder(config.output, config.overwrite) as folder:
         write_json(folder / "config.json", settings | {"versions": about})
         for name, t in (("bench", pd.DataFrame(rows)), ("summary", table)): write_atomic(folder / f"{name}.csv", t.to_csv(index=False, float_format="%.6g"))
         for kind in ("png", "svg"): save_figure(plot_speed(table), folder / f"bench.{kind}")
