@@ -187,7 +187,7 @@ def code_version() -> dict: # version, and in a checkout commit and dirty
         return done.stdout.strip() if done.returncode == 0 else None
     commit = git("rev-parse", "HEAD") if git("ls-files", "settings.ini") else None
     if commit is None: return {"version": __version__}
-    return {"version": __version__, "commit": commit, "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    return {"version": __version__, "commit": commit, "dirty": bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results"))}
 
 # %% ../nbs/00_core.ipynb #46d4110d
 log = logging.getLogger("leadlag")
