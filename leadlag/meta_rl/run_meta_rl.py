@@ -156,7 +156,7 @@ def run_meta_rl(config: MetaRun) -> Path: # the folder
     write_atomic(copy, analysis.to_csv(index=False))
     record_sidecar(copy, config=config, seed=config.seed, parents=[root], title="Transfer of lookback recommenders")
     print(f"MAE ratio to the naive mean, 95 % intervals over {config.samples} rows a split\n{short_table(analysis).to_string()}")
-    print(f"{pairs['distinct'].sum()} of {len(pairs)} pairs of training regimes distinct in volatility and drift (largest p {pairs['p'].max():.1g})")
+    print(f"{len(pairs) // 2} pairs of training regimes × 2 measures (volatility, drift): {pairs['distinct'].sum()} of {len(pairs)} comparisons distinct (largest p {pairs['p'].max():.1g})")
     for line in negative_transfer(analysis): say(line)
     print(config.output_root)
     return Path(config.output_root)
