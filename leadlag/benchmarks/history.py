@@ -28,7 +28,7 @@ def wide_table(
     def heading(r):
         late = f" {r.execution_lag} bar{'s' * (r.execution_lag > 1)} later" if r.execution_lag and r.part == "prediction" or r.execution_lag > 1 else ""
         return "prediction" if r.part == "prediction" else "profit, filled later", METRICS[r.metric] + late
-    def text(r): return f"{r.value:.3f}" if np.isnan(r.low) else f"{r.value:.3f}\N{NO-BREAK SPACE}[{r.low:.3f},\N{NO-BREAK SPACE}{r.high:.3f}]"
+    def text(r): return f"{r.value:z.3f}" if np.isnan(r.low) else f"{r.value:z.3f}\N{NO-BREAK SPACE}[{r.low:z.3f},\N{NO-BREAK SPACE}{r.high:z.3f}]"
     cells = {}
     for r in sorted(rows.itertuples(), key=lambda r: (r.part == "profit", r.execution_lag)): cells.setdefault(heading(r), {})[r.model] = text(r)
     return pd.DataFrame(cells).reindex(list(dict.fromkeys(rows["model"]))).fillna("")
@@ -73,7 +73,7 @@ class HistoryTable:
 # %% ../../nbs/83_benchmarks.history.ipynb #2021cad8
 def shown(r, unit=""): # "0.345 [0.280, 0.404]"
     "A row's value with its interval."
-    return f"{r.value:.3f}{unit} [{r.low:.3f}, {r.high:.3f}]"
+    return f"{r.value:z.3f}{unit} [{r.low:z.3f}, {r.high:z.3f}]"
 
 def prediction_words(
     table,  # `HistoryTable`
@@ -84,7 +84,7 @@ def prediction_words(
     if fixed is None: return ""
     if fixed.high < 0: words = f"Prediction points the wrong way: IC {shown(fixed)}, what the past suggested has turned round."
     elif fixed.low <= 0: words = f"No prediction is shown: IC {shown(fixed)}, an interval that holds zero."
-    elif gain is not None and gain.low > 0: words = f"Prediction is real: IC {shown(fixed)}" + (f", where the follower's own last bar gives {own.value:.3f}." if own is not None else ".")
+    elif gain is not None and gain.low > 0: words = f"Prediction is real: IC {shown(fixed)}" + (f", where the follower's own last bar gives {own.value:z.3f}." if own is not None else ".")
     else: words = f"Some prediction, but no more than the follower's own last bar gives: IC {shown(fixed)}" + (f", AR(1) {shown(own)}." if own is not None else ".")
     if fixed.low > 0 and fixed.value < .05: words += f" It is small: about {100 * fixed.value ** 2:.2g} % of the variance."
     if null is not None and null.low > 0: words += f" A shuffled leader, which means nothing, seems to predict too ({shown(null)}): read the rest with that in mind."
@@ -106,7 +106,7 @@ def profit_words(
     elif net.low > 0: words = f"Profit {late} is above zero: net {shown(net, ' %')} a bar after {bp:g} bp."
     elif gross.low > 0: words = f"Profit {late} is eaten by the cost: gross {shown(gross, ' %')} a bar, net of {bp:g} bp {shown(net, ' %')}."
     elif net.high < 0: words = f"Traded {late} it loses: net {shown(net, ' %')} a bar after {bp:g} bp."
-    else: words = f"Profit {late} is not shown: net {shown(net, ' %')} a bar after {bp:g} bp."
+    else: words = f"Profit {late} is not proven: net {shown(net, ' %')} a bar after {bp:g} bp."
     rest = [r for m in MODELS if m != FIXED and "shuffled" not in m and (r := table.get(m, "profit", "net", lag)) is not None]
     from scipy.stats import norm
     wider = norm.ppf(1 - .025 / (1 + len(rest))) / norm.ppf(.975)
