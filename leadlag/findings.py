@@ -184,7 +184,7 @@ def transfer_words(
     harm = {a: ", ".join(f"{r} ({row.value:.2f})" for r, row in rows.items() if row.ci_low > 1) for a, rows in held.items()}
     told = [f"{a} on {where}" for a, where in harm.items() if where]
     words += f". Certain harm: {'; '.join(told)}" if told else ". In no regime is harm certain"
-    return words + (f"; {', '.join(lucky)} is no test, since the naive mean happens to be right there." if lucky else ".")
+    return words + (f"; {', '.join(lucky)} is no test, since the naive mean happens to be right there." if lucky else ".") + " All of it rests on one draw of training rows (one seed); the intervals are over test rows only."
 
 # %% ../nbs/86_findings.ipynb #8c425e9b
 def gap_words(first): # first row of offline_vs_online.csv
@@ -213,11 +213,12 @@ def offline_table(
 ) -> pd.DataFrame:
     "Reward of an episode in percent: behaviour, clone and online, and the clone's gap to either."
     r, v = results, versus.iloc[0]
-    def with_ends(value, low, high): return "" if value is None or not np.isfinite(value) else f"{value:.2f}" + (f"\N{NO-BREAK SPACE}[{low:.2f},\N{NO-BREAK SPACE}{high:.2f}]" if low is not None and np.isfinite(low) else "")
-    own = {"behaviour": with_ends(r["teacher_reward"], None, None), "clone": with_ends(r["reward"], r["reward_ci_low"], r["reward_ci_high"]), "PPO, online": "",
-           "gap of the clone, %": with_ends(r["gap_to_teacher"], r["gap_to_teacher_ci_low"], r["gap_to_teacher_ci_high"])}
-    theirs = {"behaviour": "", "clone": with_ends(v["offline"], None, None), "PPO, online": with_ends(v["online"], None, None), "gap of the clone, %": with_ends(v["gap"], v["gap_ci_low"], v["gap_ci_high"])}
-    return pd.DataFrame({"on the clone's test paths": own, "on the online run's test paths": theirs})
+    def with_ends(value, low, high): return "" if value is None or not np.isfinite(value) else f"{value:z.2f}" + (f"\N{NO-BREAK SPACE}[{low:z.2f},\N{NO-BREAK SPACE}{high:z.2f}]" if low is not None and np.isfinite(low) else "")
+    realised, gap = "realised reward, %: ", "gap of the clone, %: "
+    names = [realised + "behaviour", realised + "clone", realised + "PPO, online", gap + "to the behaviour, expected reward", gap + "to PPO, realised reward"]
+    own = [with_ends(r["teacher_reward"], None, None), with_ends(r["reward"], r["reward_ci_low"], r["reward_ci_high"]), "", with_ends(r["gap_to_teacher"], r["gap_to_teacher_ci_low"], r["gap_to_teacher_ci_high"]), ""]
+    theirs = ["", with_ends(v["offline"], None, None), with_ends(v["online"], None, None), "", with_ends(v["gap"], v["gap_ci_low"], v["gap_ci_high"])]
+    return pd.DataFrame({"on the clone's test paths": own, "on the online run's test paths": theirs}, index=names)
 
 def plot_offline(results, versus, axes_=None): # the two Axes
     "What the clone decides, left; what it misses of the online reward, right."
