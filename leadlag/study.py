@@ -27,7 +27,7 @@ class Study:
     ppo_steps: int = 400_000   # environment steps of each training
     ppo_seeds: int = 5         # trainings; at least 3, of which an interval holds the truth 75 % of the time, with 5 88 %
     paths: int = 200           # test paths a regime and seed
-    history: bool = True       # real prices beside the synthetic market; fetched once, then kept
+    history: bool = True       # real prices beside the synthetic market, fetched once and then kept; --no-history leaves them out
     overwrite: bool = False    # replace a finished study of that name
 
     @property
@@ -38,10 +38,10 @@ class Study:
         return {k: v for k, v in asdict(self).items() if k not in ("output", "overwrite")}
 
     def command(self) -> str:
-        "What to type to do it again; whoever reads it has other folders, so an absolute one is named by its last part."
+        "What to type to do it again, over what it made before; whoever reads it has other folders, so an absolute one is named by its last part."
         flags = {k: v for k, v in self.settings().items() if k != "history"}
         if self.output != Study.output: flags["output"] = Path(self.output).name if Path(self.output).is_absolute() else self.output
-        return " ".join(["leadlag study", *(f"--{k.replace('_', '-')} {v}" for k, v in flags.items()), *([] if self.history else ["--no-history"])])
+        return " ".join(["leadlag study", *(f"--{k.replace('_', '-')} {v}" for k, v in flags.items()), *([] if self.history else ["--no-history"]), "--overwrite"])
 
 # %% ../nbs/87_study.ipynb #02c5c1ba
 class Bars:
