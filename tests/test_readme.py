@@ -28,3 +28,14 @@ def test_links_lead_somewhere():
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.S))
 def test_python_runs_as_printed(block, capsys):
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("manifest", sorted((ROOT / "results").glob("[!.]*/data_manifest.json")) + sorted((ROOT / "results/examples").glob("*/data_manifest.json")),
+                         ids=lambda p: p.parent.name)
+def test_committed_results_hold(manifest):
+    """Those results that are committed are whole, and no code was changed when they were made."""
+    import json, subprocess
+    if subprocess.run(["git", "-C", str(ROOT), "ls-files", "--error-unmatch", str(manifest)], capture_output=True).returncode: pytest.skip("not committed: a run of one's own")
+    from leadlag.governance.provenance import verify
+    assert verify(manifest.parent).ok
+    assert json.loads(manifest.read_text(encoding="utf-8"))["run"]["code"].get("dirty") is False
