@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
-from .core import UsageError, dumps, free_folder, read_json, run_folder, save_figure, say, write_json
+from .core import dumps, free_folder, progress, read_json, run_folder, save_figure, say, UsageError, write_json
 
 # %% ../nbs/89_commands.ipynb #b2e83ca2
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def history(config: History):
     settings, tables = {k: v for k, v in asdict(config).items() if k not in ("output", "overwrite")}, {}
     free_folder(config.output, config.overwrite)
     if not config.data: raise UsageError("data is empty: name a data set or a table of prices")
-    for name in config.data:
+    for name in progress(config.data, "history"):
         table = history_table(name, folds=config.folds, purge=config.purge, execution_lags=config.execution_lags, cost_bp=config.cost_bp)
         if table.name in tables: raise UsageError(f"two of the data sets are called {table.name!r}: rename one")
         tables[table.name] = table, REGISTRY.get(name)
