@@ -11,7 +11,7 @@ __all__ = ['log', 'COLOURS', 'STYLE', 'LeadLagError', 'UsageError', 'DataError',
 # %% ../nbs/00_core.ipynb #e23930c1
 import hashlib, json, logging, math, os, shutil, subprocess, sys
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 # %% ../nbs/00_core.ipynb #b935f55d
@@ -210,9 +210,10 @@ def say(*words):
 def kernel(function):
     "Compile `function` with numba; cached on disk when it lives in a module, under a digest of all the package's sources."
     from numba import config, njit
-    if function.__module__ == "__main__": return njit(function)
+    compile = partial(njit, error_model="numpy", nogil=True)
+    if function.__module__ == "__main__": return compile(function)
     before, config.CACHE_DIR = config.CACHE_DIR, str(cache_dir() / "kernels" / source_digest())
-    try: return njit(cache=True)(function)
+    try: return compile(cache=True)(function)
     finally: config.CACHE_DIR = before
 
 @cache

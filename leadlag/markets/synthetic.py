@@ -84,24 +84,22 @@ def draw_path(seed, episode, rho, duration, mu, sigma, lookback, leader, followe
     path_mu, path_sigma = np.empty(n), np.empty(n)
     draw_regimes(key, mu, sigma, path_mu, path_sigma)
     draw_states(key, n, duration, state)
-    total = np.zeros(WARM + bars + 1)     # running sum of innovations; total[i + 1] includes hidden bar i
+    scales = rho * path_sigma / np.sqrt(lookback)
+    shocks, total = np.empty(WARM + bars), np.zeros(WARM + bars + 1)  # innovations and their running sum; total[i + 1] includes hidden bar i
     h, e, previous_mean, quiet = 1., 0., 0., math.sqrt(1. - rho * rho)
     for i in range(WARM + bars):
         t = i - WARM
         s = state[max(t, 0)]
         if i > 0: h = .02 + .08 * e * e + .90 * h   # e * e is h z^2 of the bar before
         e = math.sqrt(h) * student(key, 2 * i)
-        total[i + 1] = total[i] + e
+        shocks[i], total[i + 1] = e, total[i] + e
         if t < 0: continue
-        k, scale = lookback[s], rho * path_sigma[s] / math.sqrt(lookback[s])
+        k, scale, fading = lookback[s], scales[s], 0.
         leader[t] = path_mu[s] + path_sigma[s] * e
         if t == 0: previous_mean = path_mu[s] + scale * (total[i] - total[i - k])
         follower[t] = previous_mean + path_sigma[s] * quiet * math.sqrt(h) * student(key, 2 * i + 1)
         mean[t] = path_mu[s] + scale * (total[i + 1] - total[i + 1 - k])
-        fading, power = 0., 1.
-        for j in range(1, min(k, 12) + 1):
-            power *= DISCOUNT
-            fading += power * (total[i + 2 - k + j - 1] - total[i + 1 - k + j - 1])
+        for j in range(min(k, 12), 0, -1): fading = DISCOUNT * (fading + shocks[i - k + j])
         outlook[t] = (path_mu[s] + scale * (total[i + 1] - total[i + 1 - k] - fading)) / (1. - DISCOUNT)
         variance[t] = path_sigma[s] * path_sigma[s]
         previous_mean = mean[t]
