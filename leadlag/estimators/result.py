@@ -48,7 +48,7 @@ class LeadLag:
 
     @property
     def reverse(self) -> float:
-        "Largest |value| the other way round; NaN where the curve has no other side."
+        "Largest |value| the other way round; NaN where no lag was singled out, or the curve has no other side."
         return float(self._back().value.abs().max())
 
     @property
@@ -57,7 +57,7 @@ class LeadLag:
         back = self._back()
         return bool(((back.value < back.low) | (back.value > back.high)).any())
 
-    def _back(self): return self.curve[self.curve.lag < 0] if "lag" in self.curve else self.curve[:0]
+    def _back(self): return self.curve[self.curve.lag < 0] if "lag" in self.curve and self.lag > 0 else self.curve[:0]
 
     @property
     def sentence(self) -> str:
@@ -106,7 +106,7 @@ def _plot_curve(
     "Value against lag (or bar), the simultaneous band behind it, the lag found in colour."
     ax = axes(ax, figsize=(7, 2.6)); curve, over = r.curve, r.curve.columns[0]
     word = lag_in_words(r.lag, r.unit); scale = r.lag/float(word.split()[0]) if word and r.unit == "s" else 1
-    x, value, hit = curve[over]/scale, curve.value, (curve[over] == r.lag) & r.found
+    x, value, hit = curve[over]/scale, curve.value, (curve[over] == r.lag) & r.found & (over == "lag")
     if curve.low.notna().any(): ax.fill_between(x, curve.low, curve.high, color="0.88", step="mid" if over == "lag" else None, label="95 % of chance, the whole curve")
     if over == "lag" and len(curve) <= 101:
         width = .6*float(x.diff().min())
@@ -117,7 +117,7 @@ def _plot_curve(
         if hit.any(): ax.plot(x[hit], value[hit], "o", color=COLOURS[1], label=f"{r.leader} leads by {word}")
     where = f"lag in {word.split()[1] if scale != 1 else r.unit} (right: {r.leader} first, left: {r.follower} first)"
     ax.set(xlabel=where if over == "lag" else over, ylabel=r.measure)
-    ax.legend(loc="upper left", fontsize=8)
+    if ax.get_legend_handles_labels()[0]: ax.legend(loc="upper left", fontsize=8)
     return ax
 
 # %% ../../nbs/28_estimators.result.ipynb #8719605f
@@ -155,7 +155,8 @@ class LeadLagMatrix:
         "How many pairs have a leader."
         mutual = self.found.mutual if "mutual" in self.found else self.found.q > 1
         both = f"; {mutual.sum()} more are linked, and neither leads alone" if mutual.any() else ""
-        return (f"{(~mutual).sum()} of the {len(self.pairs)} pairs of {len(self.names)} assets have a leader at a false discovery rate of 5 %{both}."
+        sure = (~mutual).sum()
+        return (f"{sure} of the {len(self.pairs)} pairs of {len(self.names)} assets {'has' if sure == 1 else 'have'} a leader at a false discovery rate of 5 %{both}."
                 + (f" Note: {self.note}." if self.note else ""))
 
     def __repr__(self): return f"{self.sentence}\n{self.pairs.head(5).to_string(index=False, float_format='%.3g')}"
