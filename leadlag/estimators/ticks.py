@@ -59,8 +59,8 @@ def _ticks(
     last = np.r_[t[1:] != t[:-1], True][:len(t)]; t, values = t[last], values[last]
     if len(t) < 2: raise DataError(f"series {name!r} has {len(t)} tick{'s'*(len(t) != 1)} with a value: a movement needs two")
     if (values == values[0]).all(): raise DataError(f"series {name!r} is constant at {values[0]:g}: leave it out")
-    lost = [f"{k} {word}{'s'*(k > 1)} of {name} {fate}" for k, word, fate in (((~kept).sum(), "missing value", "dropped"),
-            ((~last).sum(), "tick", "replaced by a later one of the same time")) if k]
+    lost = [f"{k} {word}{'s'*(k > 1)} of {name} {fate}" for k, word, fate in ((int((~kept).sum()), "missing value", "dropped"),
+            (int((~last).sum()), "tick", "replaced by a later one of the same time")) if k]
     return kind, t, values, per, "; ".join(filter(None, (note, *lost)))
 
 # %% ../../nbs/32_estimators.ticks.ipynb #359d8297
