@@ -27,7 +27,7 @@ def job(name, sizes):
 def timed(name, seconds, sizes):
     (work, facts), done, start = job(name, sizes), 0, time.process_time()
     rate, each = facts["unit"].endswith("/s"), facts["unit"] == "µs"
-    if not rate and not each: return {**facts, "value": float(work())}
+    if not rate and not each: return {"value": float(work()), **facts}
     while (spent := time.process_time() - start) < seconds or not done: done += work()
     return {**facts, "value": float(done / spent if rate else 1e6 * spent / done)}
 def answer(line):
@@ -46,11 +46,12 @@ class Worker:
     def __init__(self,
         source,  # text that defines ABOUT and MAKE
         python=sys.executable, # path of the interpreter
+        folder=".",            # where it may leave files for another; in its environment as BENCH_FOLDER
     ):
         self.errors = tempfile.TemporaryFile("w+")
         quiet = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" or python == sys.executable}
         self.process = subprocess.Popen([str(python), "-W", "ignore", "-c", source + TIMER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=self.errors, text=True, env=quiet | THREADS | {"MPLBACKEND": "agg"})
+                                        stderr=self.errors, text=True, env=quiet | THREADS | {"MPLBACKEND": "agg", "BENCH_FOLDER": str(folder)})
         hello = self._answer()
         self.about, self.names = hello["about"], hello["names"]
 
@@ -134,11 +135,11 @@ class Topic:
     once: tuple = ()  # names of jobs that are run in the first round only: those that take minutes
 
 # %% ../../nbs/79_benchmarks.timing.ipynb #617a6bf3
-def open_peers(topic, stack):
+def open_peers(topic, stack, folder):
     "Workers of the peers that can be installed; a line that says why for each that cannot."
     workers = []
     for peer in topic.peers:
-        try: workers.append(stack.enter_context(Worker(peer.source, peer_python(peer))))
+        try: workers.append(stack.enter_context(Worker(peer.source, peer_python(peer), folder)))
         except LeadLagError as e: say(f"{e}; it is left out and the rest goes on")
     return workers
 
@@ -151,7 +152,8 @@ def measure(
     "Time all jobs of a topic in turns, `runs` times over."
     rows, failed = [], {}
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(topic.source)), *(open_peers(topic, stack) if peers else [])]
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        workers = [stack.enter_context(Worker(topic.source, folder=folder)), *(open_peers(topic, stack, folder) if peers else [])]
         whose = {name: worker for worker in workers for name in worker.names}
         todo = [(k, name, sizes) for k in range(runs) for name, sizes in topic.jobs if name in whose and not (k and name in topic.once)]
         for k, name, sizes in progress(todo, topic.name):
@@ -161,11 +163,11 @@ def measure(
             if "error" in answer: failed[name] = answer["error"]; say(f"{name} failed ({answer['error']}); the rest goes on"); continue
             peer = "" if worker is workers[0] else " ".join(next(iter(worker.about.items())))
             rows.append({"topic": topic.name, "name": name, "peer": peer, **{s: sizes.get(s) for s in SIZES}, "width": answer.get("width"),
-                         "run": k, "value": answer["value"], "unit": answer["unit"]})
+                         "run": k, "value": answer["value"], "unit": answer["unit"], "said": answer.get("said", "")})
         return rows, {k: v for w in workers for k, v in w.about.items()}, failed
 
 # %% ../../nbs/79_benchmarks.timing.ipynb #d18e8657
-KEYS = ["topic", "name", "peer", *SIZES, "width", "unit"]
+KEYS = ["topic", "name", "peer", *SIZES, "width", "unit", "said"]
 
 def same(table, name, sizes):
     "Rows of one job."
