@@ -137,7 +137,8 @@ def standardise(
 ):     # Z (centred, unit variance, 0 where missing), W (1. where present)
     "Columns centred and scaled over the bars they have; what is missing becomes 0 in `Z` and in the mask `W`."
     W = ~np.isnan(X); count = W.sum(0)
-    Z = np.where(W, X, 0) / np.nanmax(np.abs(X), axis=0) # first by the largest, so that no square overflows
+    Z = np.where(W, X/2 - X[W.argmax(0), np.arange(X.shape[1])]/2, 0) # from a value of the column itself, which costs no digits; halved, so that no difference overflows
+    Z /= np.abs(Z).max(0) # and by the largest, so that no square does
     Z = np.where(W, Z - Z.sum(0)/count, 0)
     return Z / np.sqrt((Z*Z).sum(0)/count), W.astype(float)
 
@@ -218,7 +219,7 @@ def panel_pvalues(
     observed=None, # (pairs,) of the statistic; default: that of each pair's own unshifted window
     statistic=largest, # of windows of T
     per_draw=None,     # as in `null_draws`
-    portion=1_000_000, # numbers of grass held at once
+    portion=100_000,   # numbers of grass held at once: few enough for the cache
 ) -> np.ndarray: # (pairs,)
     "P-values of many pairs, in portions of bounded memory."
     step, out = max(1, portion//of(i[:1], j[:1]).shape[1]), []
