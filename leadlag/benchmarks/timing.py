@@ -16,25 +16,25 @@ from ..core import COLOURS, LeadLagError, axes, cache_dir, progress, say
 # %% ../../nbs/79_benchmarks.timing.ipynb #a433b4cb
 TIMER = """
 import json, os, sys, time
-answers = os.fdopen(os.dup(1), "w"); os.dup2(2, 1)
-kept = {}
-def job(name, sizes):
+_answers = os.fdopen(os.dup(1), "w"); os.dup2(2, 1)
+_kept = {}
+def _job(name, sizes):
     key = (name, *sorted(sizes.items()))
-    if key not in kept:
-        kept[key] = MAKE[name](**sizes)
-        if name not in globals().get("COLD", ()): kept[key][0]()
-    return kept[key]
-def timed(name, seconds, sizes):
-    (work, facts), done, start = job(name, sizes), 0, time.process_time()
+    if key not in _kept:
+        _kept[key] = MAKE[name](**sizes)
+        if name not in globals().get("COLD", ()): _kept[key][0]()
+    return _kept[key]
+def _timed(name, seconds, sizes):
+    (work, facts), done, start = _job(name, sizes), 0, time.process_time()
     rate, each = facts["unit"].endswith("/s"), facts["unit"] == "µs"
     if not rate and not each: return {"value": float(work()), **facts}
     while (spent := time.process_time() - start) < seconds or not done: done += work()
     return {**facts, "value": float(done / spent if rate else 1e6 * spent / done)}
-def answer(line):
-    try: return timed(**json.loads(line))
+def _answer(line):
+    try: return _timed(**json.loads(line))
     except Exception as e: return {"error": f"{type(e).__name__}: {str(e).strip()[:150]}"}
-print(json.dumps({"about": ABOUT, "names": list(MAKE)}), file=answers, flush=True)
-for line in sys.stdin: print(json.dumps(answer(line)), file=answers, flush=True)
+print(json.dumps({"about": ABOUT, "names": list(MAKE)}), file=_answers, flush=True)
+for line in sys.stdin: print(json.dumps(_answer(line)), file=_answers, flush=True)
 """
 
 # %% ../../nbs/79_benchmarks.timing.ipynb #53fb296b
