@@ -69,7 +69,7 @@ def lead_lag(
     method = which(leader, follower) if method == "auto" else method
     return _call(_function(method), dict(leader=leader, follower=follower), lags, options)
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #07b06659
+# %% ../../nbs/37_estimators.lead_lag.ipynb #2f5790f0
 def _columns(panel, method):
     "The panel as a dict of Series without missing ends: each its own ticks, or all on the panel's bars."
     if hasattr(panel, "items") and not isinstance(panel, pd.DataFrame): columns = dict(panel)
@@ -101,7 +101,7 @@ def _collected(found, names, method, note):
     return LeadLagMatrix(pairs.sort_values(["p", "strength"], ascending=[True, False], kind="stable", ignore_index=True), antisymmetric(names, i, j, score),
                          tuple(names), method, first.measure, first.measure, first.unit, "; ".join(filter(None, (note, lowest))))
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #d18b57e6
+# %% ../../nbs/37_estimators.lead_lag.ipynb #c715a79a
 def lead_lag_matrix(
     panel,    # bars x assets: DataFrame or array of returns in %; for ticks a DataFrame, or a dict of Series, of prices
     *,
@@ -117,7 +117,7 @@ def lead_lag_matrix(
     columns = _columns(panel, method); found, note = _one_by_one(_function(method), columns, lags, options)
     return _collected(found, list(columns), method, note)
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #1b9d07a2
+# %% ../../nbs/37_estimators.lead_lag.ipynb #b8de8310
 @dataclass(frozen=True, repr=False, eq=False)
 class RollingLeadLag:
     "Lag and strength of a pair through time; positive lags: `leader` leads."
@@ -146,7 +146,7 @@ class RollingLeadLag:
         ax.axhline(0, color="0.4", lw=.6); ax.set(ylabel=f"lag in {self.unit}" if what == "lag" else self.measure); ax.legend(fontsize=8)
         return ax
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #6ad404ca
+# %% ../../nbs/37_estimators.lead_lag.ipynb #a3550bbd
 def _by_bars(x, y, window, step):
     "(end, x, y) of windows of so many shared bars."
     if isinstance(x, pd.Series) and isinstance(y, pd.Series):
@@ -173,7 +173,7 @@ def _by_time(x, y, window, step):
         yield end, *(s.iloc[s.index.searchsorted(end - window, "right"):s.index.searchsorted(end, "right")] for s in (x, y))
         end += step
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #9b646276
+# %% ../../nbs/37_estimators.lead_lag.ipynb #e23e3a77
 def rolling_lead_lag(
     x=None, y=None,  # two named Series, or leader= and follower=
     *,
