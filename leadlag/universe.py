@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SEED', 'EPISODE', 'TIME', 'END', 'LOOK', 'STEPS', 'ROWS', 'HERE', 'GROUP', 'HELD', 'ORDERS', 'LOOKBACK', 'CHANGE',
            'STRENGTH', 'RANGE', 'STABILITY', 'ROW_STABILITY', 'LEADERS', 'LAGGARDS', 'MOVE', 'SPREAD', 'SMOOTH',
-           'POSITION', 'EQUITY', 'COSTS', 'PROFIT', 'SIGNAL', 'SIZE', 'WIDTH', 'SQUARE', 'TURNOVER', 'OWN',
-           'next_lookback', 'chance', 'shared_square', 'row_correlation', 'stability', 'measure', 'signal_reward',
-           'trade', 'observe', 'universe_names', 'open_lane', 'step_universe', 'UniverseLanes']
+           'POSITION', 'EQUITY', 'COSTS', 'PROFIT', 'SIGNAL', 'SIZE', 'WIDTH', 'SQUARE', 'TURNOVER', 'BAR', 'BARS',
+           'FACTS', 'OWN', 'next_lookback', 'chance', 'shared_square', 'row_correlation', 'stability', 'measure',
+           'signal_reward', 'trade', 'observe', 'universe_names', 'open_lane', 'step_universe', 'UniverseLanes']
 
 # %% ../nbs/46_universe.ipynb #a3c653b1
 import math
@@ -34,7 +34,7 @@ SEED, EPISODE, TIME, END, LOOK, STEPS = range(6)  # columns of cursor, int64 [la
 ROWS, HERE, GROUP, HELD, ORDERS = range(5)        # rows of books, float64 [lanes, 4 + lag, assets]
 # columns of facts: first what is observed, then the account and what only the next step or a reader needs
 LOOKBACK, CHANGE, STRENGTH, RANGE, STABILITY, ROW_STABILITY, LEADERS, LAGGARDS, MOVE, SPREAD, SMOOTH, POSITION = range(12)
-EQUITY, COSTS, PROFIT, SIGNAL, SIZE, WIDTH, SQUARE, TURNOVER = range(12, 20)
+EQUITY, COSTS, PROFIT, SIGNAL, SIZE, WIDTH, SQUARE, TURNOVER, BAR, BARS, FACTS = range(12, 23)  # the last is how many
 
 @njit(inline="always")
 def chance(kind, n, unit):
@@ -73,27 +73,27 @@ def stability(f, matrix, w, here, shared, square, cross, before):
     return min(max(cross / math.sqrt(before * now), -1.), 1.) if shared > 2 and before > 0. and now > 0. else 0.
 
 @njit
-def measure(f, books, matrix, stop, look, kind, lags, share, sheet, u, v, w, fresh, rows):
+def measure(f, books, matrix, stop, look, kind, lags, share, x, sums, gaps, table, unit, u, v, w, fresh, rows):
     "The matrix of the `look` bars before `stop`, its groups, and all that is observed of it; `f` is the lane's row of facts."
-    x, earned, known, sums, gaps, table, seen, unit = sheet
-    here, shared, past = window_terms(kind, stop - look, stop, x, sums, gaps, u, v, w), 0, 0
+    here, shared, past = window_terms(kind, stop - look, stop, x, sums, gaps, u, v, w), 0., 0.
     for j in range(len(w)):
-        past += books[HERE, j] > 0.
-        shared += w[j] > 0. and books[HERE, j] > 0.
+        past += books[HERE, j]
+        shared += books[HERE, j] if w[j] > 0. else 0.
     before = f[SQUARE] if shared == past else shared_square(matrix, w)
     size, square, cross = window_entries(kind, lags, stop - look, stop, sums, table, u, v, w, fresh, rows, matrix)
     f[STABILITY] = stability(f, matrix, books[HERE], here, shared, square, cross, before)
-    f[ROW_STABILITY] = row_correlation(rows, books[ROWS], w, books[HERE], shared) if shared > 2 else 0.
-    k, scale, low, high = group_size(here, share), chance(kind, look, unit[stop - 1]), math.inf, -math.inf
-    pick(rows, w, here, k, books[GROUP])
-    top, bottom, wide = 0., 0., scale * math.sqrt(max(here, 1))
+    f[ROW_STABILITY] = row_correlation(rows, books[ROWS], w, books[HERE], shared) if shared > 2. else 0.
+    k, scale = group_size(here, share), chance(kind, look, unit[stop - 1])
+    pick(rows, w, here, k, u, books[GROUP])
+    top, bottom, wide, low, high = 0., 0., scale * math.sqrt(max(here, 1)), 0., 0.
     for j in range(len(w)):
-        if w[j] > 0.: low, high = min(low, rows[j]), max(high, rows[j])
-        if books[GROUP, j] > 0.: top += rows[j] / k
-        elif books[GROUP, j] < 0.: bottom += rows[j] / k
+        low, high = min(low, rows[j]), max(high, rows[j])  # of which an absent asset has 0, between the two
+        top += rows[j] * max(books[GROUP, j], 0.)
+        bottom += rows[j] * max(-books[GROUP, j], 0.)
         books[ROWS, j], books[HERE, j] = rows[j], w[j]
-    f[SQUARE], f[SIZE], f[WIDTH] = square, 2. * size / max(here * (here - 1), 1), high - low if here > 0 else 0.
-    f[STRENGTH], f[RANGE], f[LEADERS], f[LAGGARDS] = f[SIZE] / scale, f[WIDTH] / wide, top / wide, bottom / wide
+    f[SQUARE], f[SIZE], f[WIDTH] = square, 2. * size / max(here * (here - 1), 1), high - low
+    f[STRENGTH], f[RANGE], wide = f[SIZE] / scale, f[WIDTH] / wide, wide * max(k, 1)
+    f[LEADERS], f[LAGGARDS] = top / wide, bottom / wide
     return k
 
 # %% ../nbs/46_universe.ipynb #67ebcee1
@@ -108,8 +108,7 @@ def signal_reward(f, look, before, lowest, highest, alpha, beta, gamma):
 def trade(f, books, t, k, cost, lag, earned, known):
     "Decide at bar `t`, fill the order of `lag` bars ago, earn the next bar; the profit in percent. No price, no trade."
     n, move, paid, profit = books.shape[1], 0., 0., 0.
-    for j in range(n):
-        if books[GROUP, j] > 0.: move += earned[t, j]
+    for j in range(n): move += earned[t, j] * max(books[GROUP, j], 0.)
     side = (1. if move > 0. else -1. if move < 0. else 0.) / max(k, 1)
     for j in range(n):
         order = side if books[GROUP, j] < 0. else 0.
@@ -131,21 +130,19 @@ OWN = ("lookback", "change", "strength", "row range", "stability", "row stabilit
        "smoothed strength", "position")
 
 @njit
-def observe(f, books, t, look, before, lag, lowest, highest, sheet, obs):
+def observe(f, books, t, look, before, lag, lowest, highest, earned, seen, unit, obs):
     "Write the observation of one lane at bar `t`."
-    x, earned, known, sums, gaps, table, seen, unit = sheet
-    n, k, top, bottom, held, width = len(x[0]), 0, 0., 0., 0., len(OWN)
-    for j in range(n):
-        if books[GROUP, j] > 0.: k, top = k + 1, top + earned[t, j]
-        elif books[GROUP, j] < 0.: bottom += earned[t, j]
-        held += books[HELD, j]
-    top, bottom = top / max(k, 1) / unit[t], bottom / max(k, 1) / unit[t]
+    k, top, bottom, held, width = 0., 0., 0., 0., len(OWN)
+    for j in range(books.shape[1]):
+        lead = max(books[GROUP, j], 0.)
+        k, top, bottom, held = k + lead, top + lead * earned[t, j], bottom + max(-books[GROUP, j], 0.) * earned[t, j], held + books[HELD, j]
+    top, bottom = top / max(k, 1.) / unit[t], bottom / max(k, 1.) / unit[t]
     f[LOOKBACK], f[CHANGE] = (look - lowest) / (highest - lowest), (look - before) / (highest - lowest)
-    f[MOVE], f[SPREAD], f[POSITION] = top, top - bottom, held
+    f[MOVE], f[SPREAD], f[POSITION], f[BAR], f[BARS] = top, top - bottom, held, t, look
     for c in range(width): obs[c] = min(max(f[c], -BOUND), BOUND)
     for d in range(lag):
         ordered = 0.
-        for j in range(n): ordered += books[ORDERS + d, j]
+        for j in range(books.shape[1]): ordered += books[ORDERS + d, j]
         obs[width + d] = ordered
     for c in range(seen.shape[1]): obs[width + lag + c] = seen[t, c]
 
@@ -161,18 +158,18 @@ def universe_names(
 def open_lane(i, bar, length, rules, sheet, cursor, facts, books, matrix, obs):
     "Begin an episode of lane `i`, at `bar` or, if that is negative, at a bar drawn from (seed, episode)."
     control, by_signal, lowest, highest, stride, initial, share, cost, lag, alpha, beta, gamma, kind, lags, first, last = rules
-    n, pairs = matrix.shape[1], sheet[5].shape[2]
+    x, earned, known, sums, gaps, table, seen, unit = sheet
     if bar < 0:
         places = last - first - length + 2
         bar = first + min(int(uniforms(path_key(cursor[i, SEED], cursor[i, EPISODE]), HEADER)[0] * places), places - 1)
     cursor[i, TIME], cursor[i, END], cursor[i, LOOK], cursor[i, STEPS] = bar, min(bar + length, last + 1), initial, 0
     facts[i], books[i], matrix[i] = 0., 0., 0.
     n = books.shape[2]
-    u, v, w, fresh, rows = np.empty(n), np.empty(n), np.empty(n), np.empty(pairs), np.empty(n)
-    measure(facts[i], books[i], matrix[i], bar, initial, kind, lags, share, sheet, u, v, w, fresh, rows)
+    u, v, w, fresh, rows = np.empty(n), np.empty(n), np.empty(n), np.empty(table.shape[2]), np.empty(n)
+    measure(facts[i], books[i], matrix[i], bar, initial, kind, lags, share, x, sums, gaps, table, unit, u, v, w, fresh, rows)
     books[i, HERE] = 0.
     facts[i, EQUITY], facts[i, SMOOTH] = 100., facts[i, STRENGTH]
-    observe(facts[i], books[i], bar, initial, initial, lag, lowest, highest, sheet, obs[i])
+    observe(facts[i], books[i], bar, initial, initial, lag, lowest, highest, earned, seen, unit, obs[i])
 
 @kernel
 def step_universe(actions, choices, length, rules, sheet, cursor, facts, books, matrix, obs, reward, terminated, truncated, final_obs, final_facts):
@@ -186,20 +183,20 @@ def step_universe(actions, choices, length, rules, sheet, cursor, facts, books, 
     for i in range(len(actions)):
         f, t, before = facts[i], cursor[i, TIME], cursor[i, LOOK]
         look = next_lookback(control, actions[i], before, lowest, highest, stride)
-        k = measure(f, books[i], matrix[i], t + 1, look, kind, lags, share, sheet, u, v, w, fresh, rows)
+        k = measure(f, books[i], matrix[i], t + 1, look, kind, lags, share, x, sums, gaps, table, unit, u, v, w, fresh, rows)
         f[SIGNAL] = signal_reward(f, look, before, lowest, highest, alpha, beta, gamma)
         f[SMOOTH] += .1 * (f[STRENGTH] - f[SMOOTH])
         trade(f, books[i], t, k, cost, lag, earned, known)
         reward[i] = f[SIGNAL] if by_signal else f[PROFIT]
         cursor[i, TIME], cursor[i, LOOK] = t + 1, look
         cursor[i, STEPS] += 1
-        observe(f, books[i], t + 1, look, before, lag, lowest, highest, sheet, obs[i])
+        observe(f, books[i], t + 1, look, before, lag, lowest, highest, earned, seen, unit, obs[i])
         terminated[i] = f[EQUITY] <= 0. and not by_signal
         truncated[i] = t + 1 >= cursor[i, END] and not terminated[i]
         if (terminated[i] or truncated[i]) and len(final_obs) > 0:
             final_obs[i], final_facts[i] = obs[i], f
             cursor[i, EPISODE] += 1
-            open_lane(i, -1, length, rules, sheet, cursor, facts, books, matrix, obs)
+            open_lane(i, np.int64(-1), length, rules, sheet, cursor, facts, books, matrix, obs)
         ended += terminated[i] or truncated[i]
     return ended
 
@@ -216,20 +213,24 @@ class UniverseLanes:
         self.spec, self.n, self.market = s, n, m = spec, n, market or UniverseMarket(spec)
         assets, pairs = len(m.panel.names), m.pairs.table.shape[2]
         self.names = universe_names(s, m)
-        self.cursor, self.facts = np.zeros((n, 6), np.int64), np.zeros((n, 20))
+        self.cursor, self.facts = np.zeros((n, 6), np.int64), np.zeros((n, FACTS))
         self.books, self.matrix = np.zeros((n, 4 + s.execution_lag, assets)), np.zeros((n, pairs))
         self.obs, self.reward = np.zeros((n, len(self.names)), np.float32), np.zeros(n)
         self.terminated, self.truncated = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
-        self.final_obs, self.final_facts = np.zeros((n if restart else 0, len(self.names)), np.float32), np.zeros((n if restart else 0, 20))
+        self.final_obs, self.final_facts = np.zeros((n if restart else 0, len(self.names)), np.float32), np.zeros((n if restart else 0, FACTS))
         initial = (s.lowest + s.highest) // 2 if s.initial is None else s.initial
         rules = (CONTROLS.index(s.control), s.reward == "signal", s.lowest, s.highest, s.stride, initial, float(s.share), float(s.cost), s.execution_lag,
                  float(s.alpha), float(s.beta), float(s.gamma), m.pairs.kind, m.pairs.lags, m.first, m.last)
         self._state = s.length, rules, m.sheet, self.cursor, self.facts, self.books, self.matrix, self.obs
         self._out = self.reward, self.terminated, self.truncated, self.final_obs, self.final_facts
 
+    def begin(self, seeds):
+        "Give every lane its own seed [lanes]; its next episode is number 0."
+        self.cursor[:, SEED], self.cursor[:, EPISODE] = seeds, -1
+
     def start(self, seeds):
         "Begin episode 0 of every lane under its own seed [lanes]."
-        self.cursor[:, SEED], self.cursor[:, EPISODE] = seeds, -1
+        self.begin(seeds)
         self.next_episode(range(self.n))
 
     def next_episode(self, lanes, bar=-1):
@@ -242,6 +243,6 @@ class UniverseLanes:
         "Advance all lanes by one bar with integer `actions` [lanes]; returns how many episodes ended. Results lie in the buffers."
         actions = np.asarray(actions)
         if actions.shape != (self.n,) or actions.dtype.kind not in "iu": raise UsageError(f"actions must be {self.n} integers, one a lane")
-        ended = step_universe(actions, self.spec.choices, *self._state, *self._out)
+        ended = step_universe(actions.astype(np.int64, copy=False), self.spec.choices, *self._state, *self._out)
         if ended < 0: raise UsageError(f"an action lies outside 0..{self.spec.choices - 1}: nothing was done")
         return ended

@@ -59,16 +59,25 @@ class UniverseSpec:
     def choices(self): return {"absolute": self.highest - self.lowest + 1, "relative": 3, "hybrid": 5}[self.control]
 
 # %% ../nbs/45_universe_market.ipynb #5a70d369
-@njit(inline="always")
-def pick(rows, present, here, k, group):
+@njit(fastmath={"reassoc", "nsz"})
+def pick(rows, present, here, k, key, group):
     "Fill `group` [assets] with 1 for the `k` largest rows of those present, -1 for the `k` smallest; the earlier asset wins a tie."
     n = len(rows)
+    for j in range(n): key[j] = rows[j] if present[j] > 0. else -math.inf
+    group[:] = 0.
+    for i in range(n):
+        mine = key[i]
+        for j in range(n): group[j] += 1. if mine > key[j] else 0.
+    chosen, dropped = 0., 0.
     for j in range(n):
-        better, r = 0, rows[j] if present[j] > 0. else -math.inf
-        for i in range(n):
-            s = rows[i] if present[i] > 0. else -math.inf
-            better += (s > r) or (s == r and i < j)
-        group[j] = 1. if better < k else (-1. if here - k <= better < here else 0.)
+        rank = group[j]
+        group[j] = 1. if rank < k else (-1. if here - k <= rank < here else 0.)
+        chosen, dropped = chosen + max(group[j], 0.), dropped + max(-group[j], 0.)
+    if chosen != k or dropped != k:  # a tie across the edge of a group
+        for j in range(n):
+            rank = 0
+            for i in range(n): rank += key[i] > key[j] or (key[i] == key[j] and i < j)
+            group[j] = 1. if rank < k else (-1. if here - k <= rank < here else 0.)
 
 @njit(inline="always")
 def group_size(here, share):
@@ -84,7 +93,7 @@ def group_returns(kind, lags, reference, share, x, sums, gaps, table, earned, ou
     for t in range(reference, len(x)):
         here = window_matrix(kind, lags, t - reference, t, x, sums, gaps, table, u, v, w, fresh, rows, matrix)
         k = group_size(here, share)
-        pick(rows, w, here, k, group)
+        pick(rows, w, here, k, u, group)
         for j in range(n):
             if group[j] != 0. and k > 0: out[0 if group[j] > 0. else 1, t] += earned[t, j] / k
 
@@ -104,7 +113,7 @@ def market_view(
     trends = [m.rolling(k, min_periods=1).sum() / (slow * math.sqrt(k)) for k in (20, 60)]
     together = (smooth(m**2, 32) / alone.clip(lower=1e-8)).clip(upper=1.)
     view = [np.log(root(m, 8) / slow), *trends, np.log(root(spread, 8) / wide), together, (~x.isna()).mean(axis=1)]
-    return np.column_stack(view), np.sqrt(smooth(x**2, 32)).mean(axis=1).fillna(0.).clip(lower=1e-4).to_numpy()
+    return np.column_stack(view), np.sqrt(smooth(x**2, 32)).mean(axis=1).fillna(0.).clip(lower=1e-4).to_numpy().copy()
 
 # %% ../nbs/45_universe_market.ipynb #eb3bd377
 class UniverseMarket:
@@ -123,7 +132,7 @@ class UniverseMarket:
         group_returns(p.kind, p.lags, s.reference, s.share, p.panel.moves, p.sums, p.gaps, p.table, p.panel.earned, groups)
         belief = np.full((bars, len(f.regimes)), 1 / len(f.regimes))
         belief[s.reference:] = run_filter(f, leader=groups[0, s.reference:], follower=groups[1, s.reference:]).probability
-        self.seen = np.clip(np.hstack([view, belief]), -BOUND, BOUND)
+        self.seen = np.ascontiguousarray(np.clip(np.hstack([view, belief]), -BOUND, BOUND))
         self.sheet = p.panel.moves, p.panel.earned, p.panel.known, p.sums, p.gaps, p.table, self.seen, unit
         self.names = MARKET + tuple(f"P {r.name}" for r in f.regimes)
 

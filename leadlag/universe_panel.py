@@ -83,11 +83,12 @@ def as_universe(
     returns, n = prices.returns, len(prices)
     if returns.shape[1] < 3: raise UsageError(f"{prices.name} has {returns.shape[1]} assets with prices: a universe needs three or more columns")
     if (ruin := returns.le(-100).any()).any(): raise DataError(f"{prices.name}, column {ruin.idxmax()}: a return of -100 % or less has no logarithm: correct it or leave the column out")
-    levels, values = prices.levels.ffill(), returns.to_numpy(float)
-    earned = (100 * (levels / levels.shift() - 1)).fillna(0.).to_numpy()[-n:]
+    levels, values = prices.levels.ffill(), np.array(returns, float, order="C")
+    earned = (100 * (levels / levels.shift() - 1)).fillna(0.)
     missing = np.isnan(values)
     moves = 100 * np.log1p(np.where(missing, 0., values) / 100)
-    return Panel(tuple(map(str, returns.columns)), returns.index, moves, missing, earned, prices.levels.notna().to_numpy()[-n:], prices.name)
+    whole = lambda table, dtype: np.array(table[-n:], dtype, order="C") # one memory layout, so that a kernel is compiled once
+    return Panel(tuple(map(str, returns.columns)), returns.index, moves, missing, whole(earned, float), whole(prices.levels.notna(), bool), prices.name)
 
 # %% ../nbs/44_universe_panel.ipynb #80931695
 METHODS, PATHS = ("levy", "crosscorr", "ccf_auc"), ("returns", "prices")
@@ -115,7 +116,7 @@ def running(values) -> np.ndarray: # one row more; row b sums the rows before b
     return np.concatenate([np.zeros((1, *values.shape[1:]), np.cumsum(values[:1], 0).dtype), np.cumsum(values, 0)])
 
 # %% ../nbs/44_universe_panel.ipynb #01ece279
-@njit(inline="always")
+@njit
 def window_terms(kind, start, stop, x, sums, gaps, u, v, w):
     "Fill u, v, w [assets] for the bars [start, stop); returns how many assets are present."
     present, n = 0, stop - start
