@@ -7,10 +7,9 @@ __all__ = ['imbalance', 'ccf_auc', 'ccf_auc_matrix']
 
 # %% ../../nbs/31_estimators.ccf_auc.ipynb #b290f61f
 import numpy as np, pandas as pd
-from scipy.stats import false_discovery_control
 from ..core import DataError
-from .base import (as_lags, as_pair, block_interval, circular_t, correlation_of, counted_pvalue, grass, lag_products, null_draws,
-                                     panel_pvalues, standardise, whole)
+from .base import (as_lags, as_pair, block_interval, circular_t, correlation_of, counted_pvalue, discovery_rates, draws, grass,
+                                     lag_products, null_draws, panel_pvalues, standardise, whole)
 from .crosscorr import antisymmetric, curve_of, each_lag, pairs_judged, panel_of
 from .result import LeadLag, LeadLagMatrix
 
@@ -33,13 +32,13 @@ def ccf_auc(
     leader,      # returns of the supposed leader, % per bar: Series, array or list
     follower,    # returns of the supposed follower, on the same bars
     lags=5,      # an integer K for 1..K on either side, or a sequence of lags
-    n_null=500,  # chance windows behind the p-value
+    n_null=500,  # chance windows behind the p-value; 0: no test
     n_boot=500,  # resamples behind the interval; 0: none
     seed=0,      # of both
     names=None,  # (leader's, follower's); default: the Series' own
 ) -> LeadLag:
     "The leader's share of all lagged correlation of a pair, with a p-value and an interval."
-    lags, n_null, n_boot, seed = _both_sides(lags), whole(n_null, "n_null", 19), whole(n_boot, "n_boot", 0), whole(seed, "seed", 0)
+    lags, n_null, n_boot, seed = _both_sides(lags), draws(n_null), whole(n_boot, "n_boot", 0), whole(seed, "seed", 0)
     x, y, names, note = as_pair(leader, follower, names, min_bars=2*int(lags.max()) + 20)
     corr, count, _, t, Z, W = curve_of(x, y, names, lags); D = imbalance(lags)
     size = np.abs(np.nan_to_num(corr)); total = size.sum(); forth = size[lags > 0].sum()/total
@@ -56,11 +55,11 @@ def ccf_auc_matrix(
     panel,      # bars x assets, returns in % per bar; NaN is masked pairwise
     *,
     lags=5,     # an integer K for 1..K on either side, or a sequence of lags
-    n_null=200, # chance windows for each pair
+    n_null=200, # chance windows for each pair; 0: no test
     seed=0,     # of the chance windows
 ) -> LeadLagMatrix:
     "The leader's share of all lagged correlation, for all pairs of a panel, with p-values and false discovery rates."
-    n_null, seed = whole(n_null, "n_null", 19), whole(seed, "seed", 0); values, names, note, lags = panel_of(panel, lags)
+    n_null, seed = draws(n_null), whole(seed, "seed", 0); values, names, note, lags = panel_of(panel, lags)
     Z, W = standardise(values); N = len(names); area, size, fewest = np.zeros((N, N)), np.zeros((N, N)), np.full((N, N), np.inf)
     for k, corr, t, m in each_lag(Z, W, lags):
         area += np.abs(corr); size += np.abs(t); np.minimum(fewest, m, out=fewest)
@@ -69,6 +68,6 @@ def ccf_auc_matrix(
     p = panel_pvalues(grass(np.ascontiguousarray(Z.T)), i, j, both, n_null, seed, np.abs(size - size.T)[i, j], imbalance(both))
     lead, follow = np.where(share >= .5, i, j), np.where(share >= .5, j, i); labels = np.array(names, dtype=object); strength = np.maximum(share, 1 - share)
     pairs = pd.DataFrame({"leader": labels[lead], "follower": labels[follow], "lag": np.nan, "strength": strength, "sign": 1, "p": p,
-                          "q": false_discovery_control(p), "n": np.minimum(fewest[i, j], fewest[j, i]).astype(int)})
+                          "q": discovery_rates(p), "n": np.minimum(fewest[i, j], fewest[j, i]).astype(int)})
     return LeadLagMatrix(pairs.sort_values(["p", "strength"], ascending=[True, False], kind="stable", ignore_index=True),
                          antisymmetric(names, i, j, np.sign(share - .5)*strength), names, "ccf_auc", "share of |correlation|", "S", note=note)

@@ -8,10 +8,9 @@ __all__ = ['lagged_correlations', 'lagged_errors', 'curve_of', 'crosscorr', 'eac
 
 # %% ../../nbs/30_estimators.crosscorr.ipynb #2e4d80b7
 import numpy as np, pandas as pd
-from scipy.stats import false_discovery_control
 from ..core import DataError
-from .base import (as_lags, as_pair, as_panel, block_interval, circular_t, correlation_of, counted_pvalue, grass, lag_products,
-                                     null_draws, panel_pvalues, standardise, whole)
+from .base import (as_lags, as_pair, as_panel, block_interval, circular_t, correlation_of, counted_pvalue, discovery_rates, draws,
+                                     grass, lag_products, level, null_draws, panel_pvalues, standardise, whole)
 from .result import LeadLag, LeadLagMatrix
 
 # %% ../../nbs/30_estimators.crosscorr.ipynb #2f1f4c5e
@@ -74,18 +73,18 @@ def crosscorr(
     leader,      # returns of the supposed leader, % per bar: Series, array or list
     follower,    # returns of the supposed follower, on the same bars
     lags=20,     # an integer K for -K..K, or a sequence of lags in bars; 0 is drawn, and no candidate
-    n_null=500,  # chance windows behind band and p-value
+    n_null=500,  # chance windows behind band and p-value; 0: no test
     n_boot=500,  # resamples behind the interval; 0: none
     seed=0,      # of both
     names=None,  # (leader's, follower's); default: the Series' own
 ) -> LeadLag:
     "Lagged cross-correlation of a pair, with a simultaneous null band, the p-value of its largest lag and an interval."
-    lags, n_null, n_boot, seed = as_lags(lags), whole(n_null, "n_null", 19), whole(n_boot, "n_boot", 0), whole(seed, "seed", 0)
+    lags, n_null, n_boot, seed = as_lags(lags), draws(n_null), whole(n_boot, "n_boot", 0), whole(seed, "seed", 0)
     x, y, names, note = as_pair(leader, follower, names, min_bars=2*int(np.abs(lags).max()) + 20)
     corr, count, error, t, Z, W = curve_of(x, y, names, lags)
     null = null_draws(circular_t(*Z.T), lags[lags != 0], n_null, seed)[0]
     best = np.abs(t).argmax(); swapped = bool(lags[best] < 0); turn = -1 if swapped else 1
-    band = np.quantile(null, .95)*np.where(np.isfinite(error), error, np.nan)
+    band = level(null)*np.where(np.isfinite(error), error, np.nan)
     curve = pd.DataFrame({"lag": turn*lags, "value": corr, "low": -band, "high": band, "n": count.astype(int)})[::turn].reset_index(drop=True)
     ci = block_interval(lag_products(*Z.T, *W.T, lags[[best]])[:, 0], correlation_of, len(x), n_boot, seed)
     return LeadLag(*names[::turn], float(abs(lags[best])), float(abs(corr[best])), -1 if corr[best] < 0 else 1, counted_pvalue(abs(t[best]), null),
@@ -160,12 +159,12 @@ def crosscorr_matrix(
     panel,      # bars x assets, returns in % per bar; NaN is masked pairwise
     *,
     lags=20,    # an integer K or a sequence of lags, searched in both directions; 0 is no candidate
-    n_null=200, # chance windows for each pair
+    n_null=200, # chance windows for each pair; 0: no test
     seed=0,     # of the chance windows
     max_bytes=5e8, # curves of all pairs are kept up to this size
 ) -> LeadLagMatrix:
     "Lagged cross-correlation of all pairs of a panel, with p-values and false discovery rates."
-    n_null, seed = whole(n_null, "n_null", 19), whole(seed, "seed", 0); values, names, note, lags = panel_of(panel, lags)
+    n_null, seed = draws(n_null), whole(seed, "seed", 0); values, names, note, lags = panel_of(panel, lags)
     Z, W = standardise(values); shape = (int(lags.max()) + 1, len(names), len(names))
     curves = np.full(shape, np.nan) if 8.*np.prod(shape) <= max_bytes else None
     best, same, memory, fewest = _strongest(Z, W, lags, curves); i, j, note = pairs_judged(fewest, note)
@@ -175,6 +174,6 @@ def crosscorr_matrix(
     mutual = _mutual(of["corr"], same[lead, follow], of["reverse"], np.fmax(memory[of["lag"], lead], memory[of["lag"], follow]), of["n"])
     names_ = np.array(names, dtype=object)
     pairs = pd.DataFrame({"leader": names_[lead], "follower": names_[follow], "lag": of["lag"], "strength": np.abs(of["corr"]), "sign": np.where(of["corr"] < 0, -1, 1),
-                          "p": p, "q": false_discovery_control(p), "n": of["n"].astype(int), "same_bar": same[lead, follow], "reverse": of["reverse"], "mutual": mutual})
+                          "p": p, "q": discovery_rates(p), "n": of["n"].astype(int), "same_bar": same[lead, follow], "reverse": of["reverse"], "mutual": mutual})
     return LeadLagMatrix(pairs.iloc[np.lexsort((-peak, p))].reset_index(drop=True), antisymmetric(names, i, j, forth - back), names,
                          "crosscorr", "correlation", "standard errors", note=note, curves=curves)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 import numpy as np, pandas as pd
 from ..core import COLOURS, DataError, UsageError, axes, choose
-from .base import one_clock, whole
+from .base import discovery_rates, one_clock, whole
 from .crosscorr import antisymmetric
 from .result import LeadLag, LeadLagMatrix, lag_in_words
 
@@ -93,9 +93,8 @@ def _one_by_one(function, columns, lags, options):
 
 def _collected(found, names, method, note):
     "A `LeadLagMatrix` from the results of single pairs."
-    from scipy.stats import false_discovery_control
     pairs, first = pd.DataFrame([_row(r) for r in found.values()]), next(iter(found.values()))
-    pairs.insert(6, "q", false_discovery_control(pairs.p) if pairs.p.notna().all() else np.nan)
+    pairs.insert(6, "q", discovery_rates(pairs.p.to_numpy()))
     lowest = f"the least q that its draws can give is {pairs.q.min():.2g}: more draws (n_null) would tell" if (pairs.p == pairs.p.min()).sum() > 1 and pairs.q.min() > .05 >= pairs.p.min() else ""
     (i, j), score = np.array(list(found)).T, [(-1 if r.swapped else 1)*r.strength for r in found.values()]
     return LeadLagMatrix(pairs.sort_values(["p", "strength"], ascending=[True, False], kind="stable", ignore_index=True), antisymmetric(names, i, j, score),

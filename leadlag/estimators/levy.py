@@ -7,9 +7,8 @@ __all__ = ['PATHS', 'increments', 'running_area', 'turned', 'levy_area', 'levy_a
 
 # %% ../../nbs/31_estimators.levy.ipynb #6da43f42
 import numpy as np, pandas as pd
-from scipy.stats import false_discovery_control
 from ..core import DataError, UsageError, choose
-from .base import as_pair, as_panel, block_interval, circular_t, counted_pvalue, null_draws, panel_pvalues, whole
+from .base import as_pair, as_panel, block_interval, circular_t, counted_pvalue, discovery_rates, draws, level, null_draws, panel_pvalues, whole
 from .crosscorr import antisymmetric
 from .result import LeadLag, LeadLagMatrix
 
@@ -54,7 +53,7 @@ def _area_chance(
 ): # p-value, half-width of the 95 % null band in units of area
     "Area of a pair in its own standard errors, against shifts of the same pair freed of what it shares on the same bar."
     t = circular_t(x, z); null = null_draws(t, [0], n_null, seed, per_draw=5)[0]
-    return counted_pvalue(abs(t[0]), null), float(np.quantile(null, .95)*np.sqrt((x*x) @ (z*z))/2)
+    return counted_pvalue(abs(t[0]), null), float(level(null)*np.sqrt((x*x) @ (z*z))/2)
 
 # %% ../../nbs/31_estimators.levy.ipynb #64471153
 def levy_area(
@@ -62,13 +61,13 @@ def levy_area(
     leader,        # returns of the supposed leader, % per bar: Series, array or list
     follower,      # returns of the supposed follower, on the same bars
     path="returns",# "returns": who leads by one bar; "prices": who turned first, all lags together
-    n_null=500,    # draws behind band and p-value
+    n_null=500,    # draws behind band and p-value; 0: no test
     n_boot=500,    # resamples behind the interval; 0: none
     seed=0,        # of both
     names=None,    # (leader's, follower's); default: the Series' own
 ) -> LeadLag:
     "Lévy area of a pair, with a null band, a p-value and, for the path of returns, an interval."
-    choose(path, PATHS, "path"); n_null, n_boot, seed = whole(n_null, "n_null", 19), whole(n_boot, "n_boot", 0), whole(seed, "seed", 0)
+    choose(path, PATHS, "path"); n_null, n_boot, seed = draws(n_null), whole(n_boot, "n_boot", 0), whole(seed, "seed", 0)
     x, y, names, note = as_pair(leader, follower, names, min_bars=30)
     for values, name in zip((x, y), names):
         if gaps := np.isnan(values).sum(): raise DataError(f"series {name!r} misses {gaps} bars, the first at position "
@@ -97,11 +96,11 @@ def levy_matrix(
     panel,          # bars x assets, returns in % per bar
     *,
     path="returns", # as in `levy_area`
-    n_null=200,     # draws for each pair
+    n_null=200,     # draws for each pair; 0: no test
     seed=0,         # of the draws
 ) -> LeadLagMatrix:
     "Lévy areas of all pairs of a panel, with p-values and false discovery rates."
-    choose(path, PATHS, "path"); n_null, seed = whole(n_null, "n_null", 19), whole(seed, "seed", 0); values, names, note = as_panel(panel)
+    choose(path, PATHS, "path"); n_null, seed = draws(n_null), whole(seed, "seed", 0); values, names, note = as_panel(panel)
     if len(values) < 30: raise DataError(f"the panel has {len(values)} bars: at least 30 are needed")
     full = ~np.isnan(values).any(0); gappy = [n for n, f in zip(names, full) if not f]
     if full.sum() < 2: raise DataError(f"{len(gappy)} of {len(names)} assets miss bars, the first of them {gappy[0]!r}: give a stretch without gaps")
@@ -112,7 +111,7 @@ def levy_matrix(
     p = panel_pvalues(of, i, j, [0], n_null, seed, per_draw=5); size = areas[i, j]; labels = np.array(names, dtype=object)
     lead, follow = np.where(size >= 0, i, j), np.where(size >= 0, j, i)
     pairs = pd.DataFrame({"leader": labels[lead], "follower": labels[follow], "lag": 1. if path == "returns" else np.nan, "strength": np.abs(size),
-                          "sign": 1, "p": p, "q": false_discovery_control(p), "n": len(values)})
+                          "sign": 1, "p": p, "q": discovery_rates(p), "n": len(values)})
     return LeadLagMatrix(pairs.sort_values(["p", "strength"], ascending=[True, False], kind="stable", ignore_index=True),
                          antisymmetric(names, i, j, size), names, "levy", f"area of the {path} path, %²", "%²", note=note)
 

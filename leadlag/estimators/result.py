@@ -153,6 +153,7 @@ class LeadLagMatrix:
     @property
     def sentence(self) -> str:
         "How many pairs have a leader."
+        if not self.pairs.q.notna().any(): return f"{len(self.pairs)} pairs of {len(self.names)} assets, strongest first, not tested against chance." + (f" Note: {self.note}." if self.note else "")
         mutual = self.found.mutual if "mutual" in self.found else self.found.q > 1
         both = f"; {mutual.sum()} more are linked, and neither leads alone" if mutual.any() else ""
         sure = (~mutual).sum()
