@@ -146,11 +146,15 @@ def standardise(
     X, # bars x assets, NaN where missing
 ):     # Z (centred, unit variance, 0 where missing), W (1. where present)
     "Columns centred and scaled over the bars they have; what is missing becomes 0 in `Z` and in the mask `W`."
-    W = ~np.isnan(X); count = W.sum(0)
-    Z = np.where(W, X/2 - X[W.argmax(0), np.arange(X.shape[1])]/2, 0) # from a value of the column itself, which costs no digits; halved, so that no difference overflows
-    Z /= np.abs(Z).max(0) # and by the largest, so that no square does
-    Z = np.where(W, Z - Z.sum(0)/count, 0)
-    return Z / np.sqrt((Z*Z).sum(0)/count), W.astype(float)
+    gap = np.isnan(X); full = not gap.any(); count = len(X) - gap.sum(0)
+    Z = X*.5 # halved, so that no difference overflows
+    def blank():
+        if not full: Z[gap] = 0
+    Z -= X[(~gap).argmax(0), np.arange(X.shape[1])]*.5; blank() # from a value of the column itself, which costs no digits
+    Z /= np.maximum(Z.max(0), -Z.min(0)) # by the largest, so that no square overflows
+    Z -= Z.sum(0)/count; blank()
+    Z /= np.sqrt(np.einsum("ij,ij->j", Z, Z)/count)
+    return Z, np.broadcast_to(1., X.shape) if full else (~gap).astype(float)
 
 # %% ../../nbs/29_estimators.base.ipynb #9d9e5921
 def circular_t(

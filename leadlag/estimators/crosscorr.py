@@ -16,12 +16,13 @@ from .result import LeadLag, LeadLagMatrix
 # %% ../../nbs/30_estimators.crosscorr.ipynb #2f1f4c5e
 def _sums(Z, W, lags):
     "For each lag and all pairs: the lag, shared bars, sums and sums of squares of the early and of the late side."
-    n, Q = len(Z), Z*Z
+    n, square = len(Z), lambda rows: np.einsum("ij,ij->j", rows, rows)
     if W.all(): # a head's sum is the total less the last k rows: no product needed
-        total, squares = Z.sum(0), Q.sum(0)
+        total, squares = Z.sum(0), square(Z)
         for k in lags:
-            yield (k, n-k, (total - Z[n-k:].sum(0))[:, None], total - Z[:k].sum(0), (squares - Q[n-k:].sum(0))[:, None], squares - Q[:k].sum(0))
+            yield (k, n-k, (total - Z[n-k:].sum(0))[:, None], total - Z[:k].sum(0), (squares - square(Z[n-k:]))[:, None], squares - square(Z[:k]))
     else:
+        Q = Z*Z
         for k in lags:
             early, late = W[:n-k].T, W[k:]
             yield k, early @ late, Z[:n-k].T @ late, early @ Z[k:], Q[:n-k].T @ late, early @ Q[k:]

@@ -171,7 +171,7 @@ def _plot_matrix(
 ):
     "Heat map, leaders down and followers across: strength with its sign, coloured only where q <= .05."
     names = list(result.names); cells = np.full((len(names),)*2, np.nan)
-    ax = axes(ax, figsize=(5.5, 3)); found = result.found
+    ax = axes(ax, figsize=(4.4, 3)); found = result.found
     for row in found.itertuples():
         i, j = names.index(row.leader), names.index(row.follower)
         cells[i, j] = row.sign*row.strength
