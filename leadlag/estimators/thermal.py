@@ -8,15 +8,13 @@ __all__ = ['WARM_UP', 'SAME_BAR', 'BLOCK', 'path_weights', 'through_weights', 's
            'thermal_path']
 
 # %% ../../nbs/35_estimators.thermal.ipynb #e606fa7a
-import operator
 from dataclasses import dataclass
 from math import exp, log
 import numpy as np, pandas as pd
 from numba import njit
 from ..core import COLOURS, DataError, UsageError, at_least, axes, choose, kernel
-from .base import as_pair, counted_pvalue, standardise, whole
+from .base import as_lags, as_pair, block_interval, counted_pvalue, standardise
 from .result import LeadLag, lag_in_words
-from ..stats.aggregate import block_bootstrap
 
 # %% ../../nbs/35_estimators.thermal.ipynb #85f55923
 @njit(inline="always")
@@ -173,11 +171,11 @@ class LagPath(LeadLag):
         return ax
 
 # %% ../../nbs/35_estimators.thermal.ipynb #2a66d423
-def _curve(bars, weights, low):
-    "bar, value, low, high from the weights of the lags."
+def _curve(bars, weights, low, known):
+    "bar, value, low, high from the weights of the lags; n: how many bars each was told about."
     lags = np.arange(low, low + weights.shape[1]); below = np.cumsum(weights, 1)
     ends = [lags[np.minimum((below < q).sum(1), len(lags) - 1)] for q in (.025, .975)]
-    return pd.DataFrame({"bar": bars, "value": weights @ lags, "low": ends[0].astype(float), "high": ends[1].astype(float)})
+    return pd.DataFrame({"bar": bars, "value": weights @ lags, "low": ends[0].astype(float), "high": ends[1].astype(float), "n": known})
 
 @kernel
 def path_products(weights, layers, x, y, low):
@@ -190,22 +188,20 @@ def path_products(weights, layers, x, y, low):
             out[layers[r]//2, 0] += p*a*b; out[layers[r]//2, 1] += p*a*a; out[layers[r]//2, 2] += p*b*b
     return out
 
-def _correlation(table): return table[:, 0].sum()/np.sqrt(max(table[:, 1].sum()*table[:, 2].sum(), 1e-300))
+def _correlation(sums): return float(sums[0]/np.sqrt(max(sums[1]*sums[2], 1e-300)))
 
 # %% ../../nbs/35_estimators.thermal.ipynb #586cee18
 def _band(lags):
     "Lowest and highest lag of an integer K or of whole numbers without a gap."
-    if np.ndim(lags) == 0: return -(K := whole(lags, "lags", 1)), K
-    try: ks = sorted(map(operator.index, lags))
-    except TypeError: raise UsageError(f"lags are {lags!r}: give whole numbers of bars") from None
-    if len(ks) < 2 or ks != list(range(ks[0], ks[-1] + 1)): raise UsageError(f"lags are {ks}: a path moves through all lags between, so give two or more without a gap")
-    return ks[0], ks[-1]
+    ks = list(as_lags(lags))
+    if len(ks) < 2 or ks != list(range(ks[0], ks[-1] + 1)): raise UsageError(f"lags are {', '.join(map(str, ks))}: a path moves through all lags between, so give two or more without a gap")
+    return int(ks[0]), int(ks[-1])
 
 def _checked_pair(leader, follower, names, least):
     "as_pair without gaps; and the bars' own names, where a series has an index."
     x, y, names, note = as_pair(leader, follower, names, min_bars=least)
     for values, name in zip((x, y), names):
-        if gaps := np.isnan(values).sum(): raise DataError(f"series {name!r} misses {gaps} bars, the first at position {np.isnan(values).argmax()}: give a stretch without gaps")
+        if gaps := np.isnan(values).sum(): raise DataError(f"series {name!r} misses {gaps} bar{'s'*bool(gaps > 1)}, the first at position {np.isnan(values).argmax()}: give a stretch without gaps")
         if not values[:WARM_UP].std() > 0: raise DataError(f"series {name!r} does not move in its first {WARM_UP} bars: start later")
     found = [s.index for s in (leader, follower) if isinstance(s, pd.Series)]
     return x, y, names, note, found[0].intersection(found[-1]) if found else pd.RangeIndex(len(x))
@@ -214,8 +210,8 @@ def _causal_curve(x, y, low, high, temperature, stiffness, swapped):
     "Curve from the past only, at each bar with the sign that has fitted better so far; turned over where the roles are."
     (bars, plus, up), (_, minus, down) = (causal_weights(x, s*y, low, high, temperature, stiffness) for s in (1, -1))
     keep = bars >= WARM_UP
-    c = _curve(bars[keep], np.where((up >= down)[:, None], plus, minus)[keep], low)
-    return pd.DataFrame({"bar": c.bar, "value": -c.value, "low": -c.high, "high": -c.low}) if swapped else c
+    c = _curve(bars[keep], np.where((up >= down)[:, None], plus, minus)[keep], low, bars[keep] + 1)
+    return c.assign(value=-c.value, low=-c.high, high=-c.low) if swapped else c
 
 def _ahead(weights, low):
     "Share of the weight at positive lags, among those that are not 0."
@@ -233,23 +229,27 @@ def thermal_path(
     causal=False,   # True: the curve at a bar uses no later bar
     same_bar="remove", # or "keep": what both share on the same bar
     n_null=199,     # draws behind the p-value; 0: none
-    seed=0,         # of the draws
+    n_boot=500,     # resamples behind the interval; 0: none
+    seed=0,         # of both
     names=None,     # (leader's, follower's); default: the Series' own
+    max_bytes=2e9,  # larger tables of weights are refused
 ) -> LagPath:
     "Thermal optimal path of a pair: the course of its lag, who is ahead for longer, and whether chance does as well."
-    at_least(1e-3, temperature=temperature); at_least(0, stiffness=stiffness); at_least(0, whole=True, n_null=n_null, seed=seed)
+    at_least(1e-3, temperature=temperature); at_least(0, stiffness=stiffness); at_least(0, whole=True, n_null=n_null, n_boot=n_boot, seed=seed)
     (low, high), cost = _band(lags), (float(temperature), float(stiffness))
     x, y, names, note, index = _checked_pair(leader, follower, names, 2*max(abs(low), abs(high)) + 3*BLOCK + 30)
+    if (need := 80.*len(x)*(high - low + 1)) > max_bytes: raise UsageError(f"the weights would take {need:.2g} bytes, the bound is {max_bytes:.2g}: give fewer lags or a shorter stretch")
     u, v = on_common_scale(x, y, same_bar=same_bar)
     sign = best_sign(u, v, low, high, *cost)[1]
     swapped = _ahead(smoothed_weights(u, sign*v, low, high, *cost)[1], low) < .5
     curve = _causal_curve(*on_common_scale(x, y, True, same_bar), low, high, *cost, swapped) if causal else None
     if swapped: x, y, u, v, names, low, high = y, x, v, u, names[::-1], -high, -low
     layers, weights, _ = smoothed_weights(u, sign*v, low, high, *cost); even = layers % 2 == 0
-    smooth = _curve(layers[even]//2, weights[even], low); lead = smooth.value[smooth.value > 0]
+    smooth = _curve(layers[even]//2, weights[even], low, len(x)); lead = smooth.value[smooth.value > 0]
     curve = curve if causal else smooth
-    along = block_bootstrap(path_products(weights, layers, u, v, low)[smooth.bar], _correlation, block=BLOCK, seed=seed)
+    sums = path_products(weights, layers, u, v, low)[smooth.bar]; strength = abs(_correlation(sums.sum(0)))
+    ci = block_interval(sums, _correlation, len(sums), n_boot, seed)
     freed = (*on_common_scale(x, y), low, high, *cost)
     p = counted_pvalue(best_sign(*freed)[0], sign_chance(*freed, n_null, seed)) if n_null else np.nan
-    return LagPath(*names, float(round(lead.median(), 2)), abs(along.value), sign, p, (along.low, along.high), len(x), "thermal",
+    return LagPath(*names, float(round(lead.median(), 2)), strength, sign, p, ci, len(x), "thermal",
                    "correlation along the path", curve.set_index(index[curve.bar]), swapped=swapped, note=note, ahead=_ahead(weights, low), causal=causal)
