@@ -12,49 +12,70 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
-from .core import dumps, free_folder, progress, read_json, run_folder, save_figure, say, UsageError, write_json
+from .core import choose, dumps, free_folder, progress, read_json, run_folder, save_figure, say, UsageError, write_json
 
 # %% ../nbs/89_commands.ipynb #b2e83ca2
 @dataclass(frozen=True)
 class Scan:
     "Settings of `leadlag scan`."
     prices: Annotated[Positional[str], arg(metavar="PRICES")]  # CSV, TSV or Parquet file, dates first, a column per asset; or a data set's name
-    max_lag: int = 20               # lags 1 to this are searched in both directions
+    method: str = "crosscorr"       # "crosscorr", "ccf_auc", "levy", "thermal", "hayashi_yoshida" or "lead_lag_ratio"
+    max_lag: int = 20               # lags 1 to this are searched in both directions, by the methods that search bars
     kind: str = "levels"            # "levels" (prices) or "returns" (simple, in percent)
     columns: tuple[str, ...] = ()   # which columns; all, if none is named
     n_null: int = 200               # chance windows for each pair
     seed: int = 0                   # of the chance windows
     top: int = 20                   # pairs shown; 0: all
+    output: str | None = None       # draw who leads whom into this file, .png or .svg
     json: bool = False              # everything as JSON
 
 MUTUAL = "mutual: neither leads alone; a link on the same bar, with memory in the series, explains the correlation marked so."
 
 def show_pairs(pairs) -> str:
     "The pairs as a table, with a word of warning beside those whose link says nothing about who is first."
-    marked = pairs["mutual"] & (pairs["q"] < .05)
-    table = pairs.drop(columns="mutual").assign(**{"": ["mutual" if m else "" for m in marked]} if marked.any() else {})
+    table = pairs.dropna(axis=1, how="all"); marked = pairs["q"] <= .05 if "mutual" in pairs else pairs["q"] > 1
+    if "mutual" in pairs: marked &= pairs["mutual"]; table = table.drop(columns="mutual")
+    if marked.any(): table = table.assign(**{"": ["mutual" if m else "" for m in marked]})
     return table.to_string(index=False, float_format="{:.3g}".format) + (f"\n{MUTUAL}" if marked.any() else "")
 
+# %% ../nbs/89_commands.ipynb #4aaff878
 def tell_prices(prices):
     "Say what was read, what was dropped and what looked odd."
     say(repr(prices))
     for d in prices.dropped.itertuples(): say(f"dropped: {d.column or 'all columns'}, {d.where}, {d.rows} row{'s' * (d.rows != 1)}: {d.reason}")
     for finding in prices.findings: say(repr(finding))
 
+def _asked(config, prices):
+    "What the method is given: prices for ticks, returns else; lags where bars are searched."
+    from leadlag.estimators.lead_lag import METHODS, TICKS
+    choose(config.method, METHODS, "method")
+    lags = config.max_lag if config.method in ("crosscorr", "ccf_auc", "thermal") else None
+    return prices.levels if config.method in TICKS else prices.returns, dict(method=config.method, lags=lags, n_null=config.n_null, seed=config.seed)
+
+def _picture(result):
+    "The network of leads beside the map of all pairs."
+    from leadlag.core import axes
+    from leadlag.estimators.network import plot_network
+    two = axes(None, ncols=2, figsize=(10, max(3, .6 + .15*len(result.names))), gridspec_kw={"width_ratios": (3, 2)})
+    plot_network(result, two[0]); result.plot(two[1])
+    return two
+
 def scan(config: Scan):
-    "Who leads whom in a table of prices: the strongest lag of every pair, its p-value, and its false discovery rate among all pairs."
-    from leadlag.estimators.crosscorr import crosscorr_matrix
+    "Who leads whom in a table of prices: every pair's leader and lag, its p-value, its false discovery rate among all pairs, and a picture."
+    from leadlag.estimators.lead_lag import lead_lag_matrix
     from leadlag.markets.historical import load
-    prices = load(config.prices, kind=config.kind, columns=list(config.columns) or None)
-    tell_prices(prices)
-    result = crosscorr_matrix(prices.returns, config.max_lag, config.n_null, config.seed)
+    if config.output and Path(config.output).suffix not in (".png", ".svg"): raise UsageError(f"output is {config.output}: give a file that ends in .png or .svg")
+    prices = load(config.prices, kind=config.kind, columns=list(config.columns) or None); tell_prices(prices)
+    panel, asked = _asked(config, prices); result = lead_lag_matrix(panel, **asked)
     pairs = result.pairs if config.json or config.top < 1 else result.pairs.head(config.top)
-    if config.json: print(dumps({"pairs": pairs.to_dict("records"), "dropped": prices.dropped.to_dict("records"), "findings": [asdict(f) for f in prices.findings],
+    rows = pairs.astype(object).where(pairs.notna(), None).to_dict("records")
+    if config.json: print(dumps({"pairs": rows, "measure": result.measure, "dropped": prices.dropped.to_dict("records"), "findings": [asdict(f) for f in prices.findings],
                                  "note": result.note, "mutual": MUTUAL, "config": asdict(config)}), end="")
     else: print(show_pairs(pairs))
-    say(repr(result).splitlines()[0] + (f" {len(pairs)} of {len(result.pairs)} pairs are shown; --top 0 shows all." if len(pairs) < len(result.pairs) else ""))
+    say(result.sentence + (f" {len(pairs)} of {len(result.pairs)} pairs are shown; --top 0 shows all." if len(pairs) < len(result.pairs) else ""))
+    if config.output: say(f"drawn: {save_figure(_picture(result), config.output)}")
 
-# %% ../nbs/89_commands.ipynb #a68f09cc
+# %% ../nbs/89_commands.ipynb #e73c30e8
 @dataclass(frozen=True)
 class History:
     "Settings of `leadlag history`."
@@ -86,7 +107,7 @@ def history(config: History):
         record_manifest(folder, config=settings, title="history")
     for table, _ in tables.values(): print(table, end="\n\n")
 
-# %% ../nbs/89_commands.ipynb #25b81e8a
+# %% ../nbs/89_commands.ipynb #1b5d8c24
 @dataclass(frozen=True)
 class Verify:
     "Settings of `leadlag verify`."
@@ -102,7 +123,7 @@ def verify(config: Verify):
     print(dumps(plain(found)), end="") if config.json else print(found)
     found.raise_if_bad()
 
-# %% ../nbs/89_commands.ipynb #f0f8e749
+# %% ../nbs/89_commands.ipynb #a4d9d49e
 @dataclass(frozen=True)
 class DataList:
     "Settings of `leadlag data list`."
@@ -130,7 +151,7 @@ def data_fetch(config: DataFetch):
     if config.wheel and len(names) != 1: raise UsageError(f"a wheel holds one data set and {len(names)} are asked for: name one")
     for name in names: print(fetch(name, config.wheel))
 
-# %% ../nbs/89_commands.ipynb #fe52bca2
+# %% ../nbs/89_commands.ipynb #dfba6b0a
 @dataclass(frozen=True)
 class ReportList:
     "Settings of `leadlag report list`."
@@ -163,7 +184,7 @@ def report_params(config: ReportParams):
     if config.json: print(dumps(known), end=""); return
     for name, about in known.items(): print(f"{name:16}{about['default']!r:20}{about['note']}")
 
-# %% ../nbs/89_commands.ipynb #51819942
+# %% ../nbs/89_commands.ipynb #7f326316
 @dataclass(frozen=True)
 class ReportRun:
     "Settings of `leadlag report run`."
@@ -187,7 +208,7 @@ def report_run(config: ReportRun):
     if config.dry_run: print(dumps({"report": config.report, "output": str(folder), "parameters": values}), end="")
     else: print(run_report(config.report, folder, values, config.timeout, config.overwrite))
 
-# %% ../nbs/89_commands.ipynb #9ae571a9
+# %% ../nbs/89_commands.ipynb #5d33ab11
 @dataclass(frozen=True)
 class BenchAll:
     "Settings of `leadlag bench all`."
