@@ -7,7 +7,8 @@ __all__ = ['SEED', 'EPISODE', 'TIME', 'END', 'LOOK', 'STEPS', 'ROWS', 'HERE', 'G
            'STRENGTH', 'RANGE', 'STABILITY', 'ROW_STABILITY', 'LEADERS', 'LAGGARDS', 'MOVE', 'SPREAD', 'SMOOTH',
            'POSITION', 'EQUITY', 'COSTS', 'PROFIT', 'SIGNAL', 'SIZE', 'WIDTH', 'SQUARE', 'TURNOVER', 'BAR', 'BARS',
            'FACTS', 'OWN', 'next_lookback', 'chance', 'shared_square', 'row_correlation', 'stability', 'measure',
-           'signal_reward', 'trade', 'observe', 'universe_names', 'open_lane', 'step_universe', 'UniverseLanes']
+           'signal_reward', 'trade', 'observe', 'universe_names', 'universe_rules', 'open_lane', 'step_universe',
+           'UniverseLanes']
 
 # %% ../nbs/46_universe.ipynb #a3c653b1
 import math
@@ -15,7 +16,7 @@ import numpy as np
 from numba import njit
 from .core import kernel, UsageError
 from .markets.synthetic import HEADER, path_key, uniforms
-from .universe_market import BOUND, UniverseMarket, UniverseSpec, CONTROLS, group_size, pick
+from .universe_market import BOUND, CONTROLS, SHARED, UniverseMarket, UniverseSpec, group_size, pick
 from .universe_panel import AREA, CORRELATION, RUNNING, window_entries, window_terms
 
 # %% ../nbs/46_universe.ipynb #fe240bf7
@@ -154,6 +155,15 @@ def universe_names(
     return [*OWN, *(f"pending {d + 1}" for d in range(spec.execution_lag)), *market.names]
 
 # %% ../nbs/46_universe.ipynb #bb36acb2
+def universe_rules(
+    spec,   # `UniverseSpec`
+    market, # its `UniverseMarket`
+) -> tuple:
+    "The settings as the kernels take them."
+    s, initial = spec, (spec.lowest + spec.highest) // 2 if spec.initial is None else spec.initial
+    return (CONTROLS.index(s.control), s.reward == "signal", int(s.lowest), int(s.highest), int(s.stride), int(initial), float(s.share), float(s.cost), int(s.execution_lag),
+            float(s.alpha), float(s.beta), float(s.gamma), market.pairs.kind, market.pairs.lags, market.first, market.last)
+
 @kernel
 def open_lane(i, bar, length, rules, sheet, cursor, facts, books, matrix, obs):
     "Begin an episode of lane `i`, at `bar` or, if that is negative, at a bar drawn from (seed, episode)."
@@ -171,6 +181,7 @@ def open_lane(i, bar, length, rules, sheet, cursor, facts, books, matrix, obs):
     facts[i, EQUITY], facts[i, SMOOTH] = 100., facts[i, STRENGTH]
     observe(facts[i], books[i], bar, initial, initial, lag, lowest, highest, earned, seen, unit, obs[i])
 
+# %% ../nbs/46_universe.ipynb #5a5f25c5
 @kernel
 def step_universe(actions, choices, length, rules, sheet, cursor, facts, books, matrix, obs, reward, terminated, truncated, final_obs, final_facts):
     "Advance every lane by one bar and restart those that ended; returns how many, or -1, with nothing done, if an action is out of range."
@@ -200,7 +211,7 @@ def step_universe(actions, choices, length, rules, sheet, cursor, facts, books, 
         ended += terminated[i] or truncated[i]
     return ended
 
-# %% ../nbs/46_universe.ipynb #5a5f25c5
+# %% ../nbs/46_universe.ipynb #cfdfc765
 class UniverseLanes:
     "A batch of accounts on one shared universe."
 
@@ -211,6 +222,8 @@ class UniverseLanes:
         restart=False,  # begin the next episode in the step that ends one, keeping `final_obs` and `final_facts`
     ):
         self.spec, self.n, self.market = s, n, m = spec, n, market or UniverseMarket(spec)
+        for name in SHARED:
+            if getattr(s, name) != getattr(m.spec, name): raise UsageError(f"the shared market was made with {name}={getattr(m.spec, name)!r}, here it is {getattr(s, name)!r}: make them equal, or share none")
         assets, pairs = len(m.panel.names), m.pairs.table.shape[2]
         self.names = universe_names(s, m)
         self.cursor, self.facts = np.zeros((n, 6), np.int64), np.zeros((n, FACTS))
@@ -218,10 +231,7 @@ class UniverseLanes:
         self.obs, self.reward = np.zeros((n, len(self.names)), np.float32), np.zeros(n)
         self.terminated, self.truncated = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         self.final_obs, self.final_facts = np.zeros((n if restart else 0, len(self.names)), np.float32), np.zeros((n if restart else 0, FACTS))
-        initial = (s.lowest + s.highest) // 2 if s.initial is None else s.initial
-        rules = (CONTROLS.index(s.control), s.reward == "signal", s.lowest, s.highest, s.stride, initial, float(s.share), float(s.cost), s.execution_lag,
-                 float(s.alpha), float(s.beta), float(s.gamma), m.pairs.kind, m.pairs.lags, m.first, m.last)
-        self._state = s.length, rules, m.sheet, self.cursor, self.facts, self.books, self.matrix, self.obs
+        self._state = int(s.length), universe_rules(s, m), m.sheet, self.cursor, self.facts, self.books, self.matrix, self.obs
         self._out = self.reward, self.terminated, self.truncated, self.final_obs, self.final_facts
 
     def begin(self, seeds):

@@ -32,8 +32,8 @@ def one_row(facts) -> dict:
 
 def all_rows(facts) -> dict:
     "Every lane's facts as arrays with names, and the masks that Gymnasium wants."
-    everyone = np.ones(len(facts), bool)
-    info = {name: facts[:, c].astype(np.int64 if name in WHOLE else float) for name, c in INFO.items()}
+    everyone, columns = np.ones(len(facts), bool), facts.T.copy()
+    info = {name: columns[c].astype(np.int64) if name in WHOLE else columns[c] for name, c in INFO.items()}
     return info | {f"_{name}": everyone for name in info}
 
 def universe_start(lanes, options):

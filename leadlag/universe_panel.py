@@ -218,7 +218,7 @@ class PairTable:
         choose(method, METHODS, "method"), choose(path, PATHS, "path"), at_least(1, whole=True, lags=lags)
         self.panel = p = as_universe(panel)
         self.kind = {"levy": PATHS.index(path), "crosscorr": CORRELATION, "ccf_auc": AUC}[method]
-        self.lags, (bars, n) = lags if self.kind == AUC else 1, p.moves.shape
+        self.lags, (bars, n) = int(lags) if self.kind == AUC else 1, p.moves.shape
         shape = bars + 1, 2 * lags if self.kind == AUC else 1, n * (n - 1) // 2
         if (need := 8 * math.prod(shape)) > max_bytes:
             raise UsageError(f"the table of {n} assets over {bars} bars would take {need / 1e6:.3g} MB, the bound is {max_bytes / 1e6:.3g} MB: give fewer assets or bars, or raise max_bytes")
