@@ -78,7 +78,7 @@ def as_pair(
     min_bars=2, # fewer are refused
 ):              # x, y (float64 of one length), (name, name), note
     "Two series on the same bars, with their names and a note of what alignment left out."
-    names = tuple(map(str, names or [getattr(s, "name", None) or role for s, role in ((leader, "leader"), (follower, "follower"))]))
+    names = tuple(map(str, names or [role if (n := getattr(s, "name", None)) is None or n == "" else n for s, role in ((leader, "leader"), (follower, "follower"))]))
     if len(set(names)) != 2 or len(names) != 2: raise UsageError(f"the names are {names}: give two different ones as names=(leader's, follower's)")
     note = ""
     if isinstance(leader, pd.Series) and isinstance(follower, pd.Series): leader, follower, note = _aligned(leader, follower, names)

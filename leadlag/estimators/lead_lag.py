@@ -146,10 +146,14 @@ class RollingLeadLag:
         return ax
 
 # %% ../../nbs/37_estimators.lead_lag.ipynb #a3550bbd
+def _names(x, y):
+    "The names that two series carry, else their roles."
+    return tuple(role if (n := getattr(s, "name", None)) is None or n == "" else n for s, role in ((x, "leader"), (y, "follower")))
+
 def _by_bars(x, y, window, step):
     "(end, x, y) of windows of so many shared bars."
     if isinstance(x, pd.Series) and isinstance(y, pd.Series):
-        x, y = one_clock(x, y, (x.name or "leader", y.name or "follower")); both = x.index.intersection(y.index); x, y = x.reindex(both), y.reindex(both)
+        x, y = one_clock(x, y, _names(x, y)); both = x.index.intersection(y.index); x, y = x.reindex(both), y.reindex(both)
     if len(x) != len(y): raise UsageError(f"the series have {len(x)} and {len(y)} bars: give Series with an index, or equal lengths")
     if len(x) < window: raise DataError(f"the series share {len(x)} bars, which do not fill a window of {window}: give more bars or a shorter window")
     for stop in range(window, len(x) + 1, step):
@@ -165,7 +169,7 @@ def _duration(value, name):
 def _by_time(x, y, window, step):
     "(end, x, y) of windows (end - window, end] of time, from the moment both series have begun."
     if not all(isinstance(getattr(s, "index", None), pd.DatetimeIndex) for s in (x, y)): raise UsageError(f"a window of {window} wants Series with dates: give a number of bars")
-    x, y = one_clock(x[~x.index.duplicated(keep="last")], y[~y.index.duplicated(keep="last")], (x.name or "leader", y.name or "follower"))
+    x, y = one_clock(x[~x.index.duplicated(keep="last")], y[~y.index.duplicated(keep="last")], _names(x, y))
     window, step = _duration(window, "window"), _duration(step, "step")
     end, last = max(x.index[0], y.index[0]) + window, max(x.index[-1], y.index[-1])
     while end <= last:
@@ -189,7 +193,7 @@ def rolling_lead_lag(
     else: windows = _by_time(x, y, window, _duration(window, "window")/50 if step is None else step)
     function = _function(which(x, y) if method == "auto" else method); known = inspect.signature(function).parameters
     options = {"n_null": n_null} | ({"n_boot": 0} if "n_boot" in known else {}) | options
-    names = tuple(options.pop("names", None) or (str(getattr(s, "name", None) or role) for s, role in ((x, "leader"), (y, "follower"))))
+    names = tuple(map(str, options.pop("names", None) or _names(x, y)))
     rows, r = {}, None
     for end, a, b in windows:
         try: found = _call(function, dict(leader=a, follower=b, names=names), lags, options)

@@ -46,13 +46,16 @@ def _sheared(x, y, path):
     z = turned(y - beta*x, path)
     return z - z.mean(-1, keepdims=True)
 
+def _reads(n, path): return max(5, n//50) if path == "returns" else 5 # shifts read from one surrogate: neighbours resemble each other, on the price path for long
+
 def _area_chance(
     x, z,    # centred returns of the leader, and `_sheared` of both
+    path,    # as in `increments`
     n_null,  # draws
     seed,    # of the draws
 ): # p-value, half-width of the 95 % null band in units of area
     "Area of a pair in its own standard errors, against shifts of the same pair freed of what it shares on the same bar."
-    t = circular_t(x, z); null = null_draws(t, [0], n_null, seed, per_draw=5)[0]
+    t = circular_t(x, z); null = null_draws(t, [0], n_null, seed, per_draw=_reads(len(x), path))[0]
     return counted_pvalue(abs(t[0]), null), float(level(null)*np.sqrt((x*x) @ (z*z))/2)
 
 # %% ../../nbs/31_estimators.levy.ipynb #64471153
@@ -75,7 +78,7 @@ def levy_area(
     x, y = x - x.mean(), y - y.mean()
     if swapped := bool(x @ turned(y, path) < 0): x, y, names = y, x, names[::-1]
     area = running_area(*increments(np.column_stack([x, y]), path).T)
-    z = _sheared(x, y, path); pvalue, band = _area_chance(x, z, n_null, seed); n = len(x)
+    z = _sheared(x, y, path); pvalue, band = _area_chance(x, z, path, n_null, seed); n = len(x)
     ci = block_interval((x*z/2)[:, None], lambda sums: float(sums[0]), n, n_boot if path == "returns" else 0, seed)
     bars = np.arange(n - len(area), n)
     curve = pd.DataFrame({"bar": bars, "value": area, "low": -band, "high": band, "n": bars + 1})
@@ -108,7 +111,7 @@ def levy_matrix(
     names = tuple(n for n, f in zip(names, full) if f); values = values[:, full] - values[:, full].mean(0)
     areas, columns = levy_areas(values, path), np.ascontiguousarray(values.T); i, j = np.triu_indices(len(names), 1)
     def of(a, b): return circular_t(columns[a], _sheared(columns[a], columns[b], path))
-    p = panel_pvalues(of, i, j, [0], n_null, seed, per_draw=5); size = areas[i, j]; labels = np.array(names, dtype=object)
+    p = panel_pvalues(of, i, j, [0], n_null, seed, per_draw=_reads(len(values), path)); size = areas[i, j]; labels = np.array(names, dtype=object)
     lead, follow = np.where(size >= 0, i, j), np.where(size >= 0, j, i)
     pairs = pd.DataFrame({"leader": labels[lead], "follower": labels[follow], "lag": 1. if path == "returns" else np.nan, "strength": np.abs(size),
                           "sign": 1, "p": p, "q": discovery_rates(p), "n": len(values)})
