@@ -111,7 +111,7 @@ def group(page):
 
 def sidebar(pages):
     "Contents of the sidebar, sections in the order of the layers."
-    sections = {"": [], **{name: [] for name in ORDER}}
+    sections = {"": [], **{name: [] for name in ORDER}, "Benchmarks": [{"text": "What was measured", "href": "benchmarks.md"}]}
     for page in pages: sections.setdefault(group(page), []).append({"text": page["title"], "href": page["page"]})
     return [*sections.pop(""), *({"section": name, "contents": items} for name, items in sections.items() if items),
             {"section": "About", "contents": [{"text": "Every name", "href": "names.md"}, {"text": "Contributing", "href": "contributing.md"},
@@ -139,13 +139,20 @@ def symbols(pages):
 
 def configuration(pages):
     "The project file that smalldocs reads."
-    return {"project": {"type": "website", "output-dir": "_site", "resources": ["styles.css"]},
+    return {"project": {"type": "website", "output-dir": "_site", "resources": ["styles.css", "bench"]},
             "website": {"title": "leadlag", "description": "A notebook-first laboratory for lead-lag trading under changing market regimes",
                         "search": True, "sidebar": {"style": "docked", "contents": sidebar(pages)}, "favicon": "favicon.svg",
-                        "navbar": {"search": True, "left": [{"text": "Start", "href": "index.ipynb"}, {"text": "Every name", "href": "names.md"}]},
+                        "navbar": {"search": True, "left": [{"text": "Start", "href": "index.ipynb"}, {"text": "Every name", "href": "names.md"}, {"text": "Benchmarks", "href": "benchmarks.md"}]},
                         "page-navigation": True},
             "format": {"html": {"theme": {"light": "default", "dark": "dark.css"}, "css": "styles.css", "toc": True, "toc-depth": 3, "code-copy": True}},
             "smalldocs": {"linkify": True}}
+
+def benchmarks(folder):
+    "The page of the committed benchmark, and its pictures."
+    from leadlag.benchmarks.speed import bench_page
+    (folder / "benchmarks.md").write_text(bench_page(ROOT / "results/bench"), encoding="utf-8")
+    (folder / "bench").mkdir()
+    for picture in (ROOT / "results/bench").glob("*.svg"): shutil.copy(picture, folder / "bench")
 
 def dark_theme():
     "Bootstrap's own dark mode as a stylesheet: the bundled dark themes would fetch a font."
@@ -186,6 +193,7 @@ def build(out):
         folder = Path(folder)
         with working_in(ROOT / "nbs"): pages = [process(path, folder) for path in notebooks()]
         (folder / "names.md").write_text(every_name(pages), encoding="utf-8")
+        benchmarks(folder)
         for name in ("CONTRIBUTING.md", "CHANGELOG.md"): shutil.copy(ROOT / name, folder / name.lower())
         for name in ("styles.css", "favicon.svg"): shutil.copy(ROOT / "docs" / name, folder)
         (folder / "dark.css").write_text(dark_theme(), encoding="utf-8")

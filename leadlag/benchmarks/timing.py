@@ -114,13 +114,13 @@ SIZES = ("lanes", "window", "assets", "bars", "lags")  # columns of a table; emp
 class Claim:
     "What a measurement shall reach: a multiple of another job's speed, or a bound on its own value."
     name: str            # of the job
-    target: float        # the bound
+    target: float | None # the bound; None: the ratio is shown and nothing asked of it
     sizes: dict = field(default_factory=dict)  # sizes of the job
     against: str = ""    # the job it is held against; "": the value itself is bounded
     other: dict = None   # sizes of that job; None: the same
     most: bool = False   # True: at most the target, instead of at least
 
-    def met(self, value) -> bool: return bool(value <= self.target if self.most else value >= self.target)
+    def met(self, value): return None if self.target is None else bool(value <= self.target if self.most else value >= self.target)
 
 @dataclass(frozen=True)
 class Topic:
@@ -135,12 +135,12 @@ class Topic:
     once: tuple = ()  # names of jobs that are run in the first round only: those that take minutes
 
 # %% ../../nbs/79_benchmarks.timing.ipynb #617a6bf3
-def open_peers(topic, stack, folder):
-    "Workers of the peers that can be installed; a line that says why for each that cannot."
+def open_peers(topic, stack, folder, failed):
+    "Workers of the peers that can be installed; a line that says why for each that cannot, kept in `failed`."
     workers = []
     for peer in topic.peers:
         try: workers.append(stack.enter_context(Worker(peer.source, peer_python(peer), folder)))
-        except LeadLagError as e: say(f"{e}; it is left out and the rest goes on")
+        except LeadLagError as e: failed[peer.name] = str(e); say(f"{e}; it is left out and the rest goes on")
     return workers
 
 def measure(
@@ -153,7 +153,7 @@ def measure(
     rows, failed = [], {}
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        workers = [stack.enter_context(Worker(topic.source, folder=folder)), *(open_peers(topic, stack, folder) if peers else [])]
+        workers = [stack.enter_context(Worker(topic.source, folder=folder)), *(open_peers(topic, stack, folder, failed) if peers else [])]
         whose = {name: worker for worker in workers for name in worker.names}
         todo = [(k, name, sizes) for k in range(runs) for name, sizes in topic.jobs if name in whose and not (k and name in topic.once)]
         for k, name, sizes in progress(todo, topic.name):
@@ -172,7 +172,7 @@ KEYS = ["topic", "name", "peer", *SIZES, "width", "unit", "said"]
 def same(table, name, sizes):
     "Rows of one job."
     keep = table["name"] == name
-    for s in SIZES: keep &= table[s] == sizes[s] if s in sizes else table[s].isna()
+    for s in SIZES: keep &= (table[s] == sizes[s]).fillna(False).astype(bool) if s in sizes else table[s].isna()
     return table[keep]
 
 def ratios(mine, theirs):
@@ -191,21 +191,21 @@ def summarise(
 ):
     "One row a job and claim: median, min, max; the ratio's, where it is held against another; the target, and whether it is met."
     import pandas as pd
-    rows, out = pd.DataFrame(rows), []
+    rows, out = pd.DataFrame(rows).astype(dict.fromkeys([*SIZES, "width"], "Int64")), []
     for key, mine in rows.groupby(KEYS, sort=False, dropna=False):
         job = dict(zip(KEYS, key))
-        sizes = {s: job[s] for s in SIZES if job[s] == job[s] and job[s] is not None}
+        sizes = {s: int(job[s]) for s in SIZES if pd.notna(job[s])}
         line = job | {"runs": len(mine)} | spread(mine["value"])
         about = []
         for claim in (c for c in claims if c.name == job["name"] and c.sizes == sizes):
             theirs = same(rows, claim.against, claim.sizes if claim.other is None else claim.other)
             if claim.against and not len(theirs): continue
             ratio = spread(ratios(mine, theirs), "ratio_") if claim.against else {}
-            about.append({"against": claim.against, **ratio, "at": "most" if claim.most else "least", "target": claim.target,
+            about.append({"against": claim.against, **ratio, "at": None if claim.target is None else "most" if claim.most else "least", "target": claim.target,
                           "met": claim.met(ratio.get("ratio_median", line["median"]))})
         out += [line | a for a in about or [{"against": ""}]]
     table = pd.DataFrame(out).reindex(columns=[*KEYS, "runs", "median", "min", "max", "against", "ratio_median", "ratio_min", "ratio_max", "at", "target", "met"])
-    return table.astype(dict.fromkeys([*SIZES, "width"], "Int64"))
+    return table
 
 # %% ../../nbs/79_benchmarks.timing.ipynb #84cf37ef
 def number(value) -> str:
