@@ -16,6 +16,10 @@ from .ticks import TickPair, lag_grid, tick_pair
 from ..stats.aggregate import block_bootstrap
 
 # %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #89585f9e
+def _turned(pair):
+    "Whether the follower is the sparser; by name where they tie, so that the order given does not matter."
+    return (len(pair.s), pair.names[1]) < (len(pair.t), pair.names[0])
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Contrast:
     "Signed Hayashi-Yoshida correlation at every lag, block by block of time."
@@ -33,7 +37,7 @@ class Contrast:
     @property
     def curve(self) -> pd.DataFrame: # lag in seconds, value, n
         "The correlation at every lag, and the moves of the sparser series that each rests on."
-        p = self.pair; turned = len(p.s) < len(p.t); a, b = (p.s, p.t) if turned else (p.t, p.s)
+        p = self.pair; turned = _turned(p); a, b = (p.s, p.t) if turned else (p.t, p.s)
         shift = -self.lags if turned else self.lags
         n = np.searchsorted(a[:-1], b[-1] - shift) - np.searchsorted(a[1:], b[0] - shift, side="right")
         return pd.DataFrame({"lag": self.lags/p.per_second, "value": self.value, "n": n})
@@ -64,7 +68,7 @@ def contrast(
     pair = tick_pair(leader=leader, follower=follower, names=names)
     pair, grid, note = lag_grid(pair, lags, step)
     pair = replace(_within_reach(pair, int(grid[-1])), note="; ".join(filter(None, (pair.note, note))))
-    sides, turned = [(pair.t, pair.x), (pair.s, pair.y)], len(pair.s) < len(pair.t)
+    sides, turned = [(pair.t, pair.x), (pair.s, pair.y)], _turned(pair)
     (t, x), (s, y) = sides[::-1] if turned else sides        # blocks are counted in moves of the sparser series
     moves = len(t) - 1
     if blocks is None:
@@ -96,7 +100,7 @@ def mirror_test(
         at = slice(k, k + 20_000); drawn = flips @ odd[:, at]
         largest = np.maximum(largest, (np.abs(np.abs(even[at] + drawn) - np.abs(even[at] - drawn))/spread[at]).max(1))
     cut = np.sort(largest)[-int(.05*(n_null + 1))]          # p <= .05 exactly where the excess is beyond it
-    return excess, float((1 + (largest >= excess.max()*(1 - 1e-12)).sum())/(1 + n_null)), np.abs(value[::-1]) + cut*spread
+    return excess, float((1 + (largest >= excess.max()*(1 - 1e-9)).sum())/(1 + n_null)), np.abs(value[::-1]) + cut*(1 + 1e-10)*spread
 
 # %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #a632f78d
 def _interval(c, k, n_boot, seed):
@@ -148,7 +152,7 @@ def _ratio_pvalue(ahead, behind, n_null, seed):
     flips = np.random.default_rng(seed).choice([-1., 1.], (n_null, len(odd)))
     level, tilt = even @ even + ((flips @ (odd @ odd.T))*flips).sum(1), 2*flips @ (odd @ even) # squared sums: level + tilt, level - tilt
     observed = 2*abs(odd.sum(0) @ even)/(even @ even + (odd.sum(0)**2).sum())
-    return float((1 + (np.abs(tilt)/level >= observed*(1 - 1e-12)).sum())/(1 + n_null))
+    return float((1 + (np.abs(tilt)/level >= observed*(1 - 1e-9)).sum())/(1 + n_null))
 
 def _ratio_interval(ahead, behind, n_boot, seed):
     "95 % interval of the ratio, blocks resampled; NaN where no resamples are asked for."
