@@ -20,7 +20,7 @@ class Scan:
     "Settings of `leadlag scan`."
     prices: Annotated[Positional[str], arg(metavar="PRICES")]  # CSV, TSV or Parquet file, dates first, a column per asset; or a data set's name
     method: str = "crosscorr"       # "crosscorr", "ccf_auc", "levy", "thermal", "hayashi_yoshida" or "lead_lag_ratio"
-    max_lag: int = 20               # lags 1 to this are searched in both directions, by the methods that search bars
+    max_lag: int | None = None      # lags 1 to this (bars; seconds for ticks) are searched in both directions; default: the method's own, 20 for crosscorr
     kind: str = "levels"            # "levels" (prices) or "returns" (simple, in percent)
     columns: tuple[str, ...] = ()   # which columns; all, if none is named
     n_null: int = 200               # chance windows for each pair
@@ -46,11 +46,10 @@ def tell_prices(prices):
     for finding in prices.findings: say(repr(finding))
 
 def _asked(config, prices):
-    "What the method is given: prices for ticks, returns else; lags where bars are searched."
+    "What the method is given: prices for ticks, returns else."
     from leadlag.estimators.lead_lag import METHODS, TICKS
     choose(config.method, METHODS, "method")
-    lags = config.max_lag if config.method in ("crosscorr", "ccf_auc", "thermal") else None
-    return prices.levels if config.method in TICKS else prices.returns, dict(method=config.method, lags=lags, n_null=config.n_null, seed=config.seed)
+    return prices.levels if config.method in TICKS else prices.returns, dict(method=config.method, lags=config.max_lag, n_null=config.n_null, seed=config.seed)
 
 def _picture(result):
     "The network of leads beside the map of all pairs."

@@ -45,7 +45,7 @@ def lagged_correlations(
         _correlate(Z, k, m, *sums, out=corr[k]); count.append(m)
     return corr, np.broadcast_to(np.array(count, dtype=float).reshape(max_lag+1, *np.shape(m) or (1, 1)), corr.shape)
 
-# %% ../../nbs/30_estimators.crosscorr.ipynb #b4cd5abb
+# %% ../../nbs/30_estimators.crosscorr.ipynb #c2bb23f9
 def _error(Q, k, sxx, syy):
     "Robust standard errors of all pairs at lag k."
     with np.errstate(divide="ignore", invalid="ignore"): return np.sqrt(Q[:len(Q)-k].T @ Q[k:]) / np.sqrt(sxx*syy)
@@ -59,7 +59,7 @@ def lagged_errors(
     for k, _, _, _, sxx, syy in _sums(Z, W, range(max_lag+1)): out[k] = _error(Q, k, sxx, syy)
     return out
 
-# %% ../../nbs/30_estimators.crosscorr.ipynb #586185cc
+# %% ../../nbs/30_estimators.crosscorr.ipynb #1e35fcb0
 def curve_of(x, y, names, lags, min_bars=20):
     "Correlation, count and T of a pair at `lags`, with its standardised columns; `DataError` where too few bars are shared."
     Z, W = standardise(np.column_stack([x, y])); K = int(np.abs(lags).max())
@@ -91,7 +91,7 @@ def crosscorr(
     return LeadLag(*names[::turn], float(abs(lags[best])), float(abs(corr[best])), -1 if corr[best] < 0 else 1, counted_pvalue(abs(t[best]), null),
                    ci, int(count[best]), "crosscorr", "correlation", curve, swapped=swapped, note=note)
 
-# %% ../../nbs/30_estimators.crosscorr.ipynb #1a934a99
+# %% ../../nbs/30_estimators.crosscorr.ipynb #53b69322
 def _mutual(
     found, same, reverse, # (pairs,) correlation at the lag found, at lag 0, and at the same lag the other way round
     memory,               # (pairs,) the larger autocorrelation of the two, at that lag
@@ -100,7 +100,7 @@ def _mutual(
     "Whether a lagged link is no more than movement on the same bar, with memory, leaves at that lag."
     return (np.abs(found) <= 1.5*np.abs(reverse)) | (np.abs(found) <= np.abs(same)*memory + 2/np.sqrt(n))
 
-# %% ../../nbs/30_estimators.crosscorr.ipynb #c5e67728
+# %% ../../nbs/30_estimators.crosscorr.ipynb #d204f49f
 def each_lag(
     Z, W,  # from `standardise`
     lags,  # >= 0
@@ -124,7 +124,7 @@ def _strongest(Z, W, lags, curves):
         for name, value in dict(lag=k, corr=corr, reverse=corr.T, n=m, t=t).items(): np.copyto(best[name], value, where=better)
     return best, same, memory, np.minimum(fewest, fewest.T)
 
-# %% ../../nbs/30_estimators.crosscorr.ipynb #c12f291f
+# %% ../../nbs/30_estimators.crosscorr.ipynb #72acb5de
 def panel_of(
     panel,   # bars x assets, as `as_panel` takes it
     lags,    # an integer K, or a sequence: searched in both directions
@@ -155,7 +155,7 @@ def antisymmetric(
     out[i, j], out[j, i] = score, -np.asarray(score)
     return pd.DataFrame(out, index=list(names), columns=list(names))
 
-# %% ../../nbs/30_estimators.crosscorr.ipynb #72acb5de
+# %% ../../nbs/30_estimators.crosscorr.ipynb #93ddfec7
 def crosscorr_matrix(
     panel,      # bars x assets, returns in % per bar; NaN is masked pairwise
     *,

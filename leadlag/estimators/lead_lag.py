@@ -42,7 +42,7 @@ def _call(function, given, lags, options):
     "Call with the lags and options given; an option that the method does not have is named."
     known = list(inspect.signature(function).parameters)
     for name in options: choose(name, known, f"option of {function.__name__}")
-    if lags is not None and "lags" not in known: raise UsageError(f"{function.__name__} searches no lags: leave lags= out")
+    if lags is not None and "lags" not in known: raise UsageError(f"{function.__name__} searches no lags: ask for none")
     return function(**given, **options, **({} if lags is None else {"lags": lags}))
 
 def which(
