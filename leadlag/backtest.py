@@ -12,7 +12,9 @@ from .baselines import positions, score
 from .core import seed_for, UsageError
 from .markets.regimes import get_regimes
 from .markets.synthetic import simulate
-from .vector import EnvSpec, Lanes, START_EQUITY, TARGET
+from .engine.spec import EnvSpec
+from .engine.step import START_EQUITY
+from .vector import Lanes, rollout
 
 # %% ../nbs/43_backtest.ipynb #4069203d
 @dataclass(frozen=True, repr=False)
@@ -46,11 +48,7 @@ def walk(
     "Let a policy act for one episode in `n` lanes."
     lanes = Lanes(spec, n)
     lanes.start(seed + np.arange(n))
-    out = np.empty((n, lanes.length))
-    for t in range(lanes.length):
-        lanes.step(np.asarray(act(lanes.obs)))
-        out[:, t] = lanes.account[TARGET]
-    return out, lanes
+    return rollout(lanes, act, lanes.length, renews=False).target, lanes
 
 def play(
     policy,    # name of a baseline, object with `act`, or function of observations

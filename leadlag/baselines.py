@@ -11,7 +11,7 @@ import numpy as np
 from .core import choose, kernel, UsageError
 from .estimators.regime_filter import fill_signals, run_filter
 from .markets.synthetic import DISCOUNT
-from .vector import band
+from .engine.step import band
 
 # %% ../nbs/42_baselines.ipynb #9b18c830
 @kernel

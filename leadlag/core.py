@@ -207,13 +207,17 @@ def say(*words):
     print(*words, file=sys.stderr, flush=True)
 
 # %% ../nbs/00_core.ipynb #f97ef5dc
-def kernel(function):
+def kernel(
+    function=None,  # to be compiled; None: give back a decorator
+    nogil=False,    # release the interpreter's lock while it runs
+):
     "Compile `function` with numba; cached on disk when it lives in a module, under a digest of all the package's sources."
     from numba import config, njit
-    compile = partial(njit, error_model="numpy", nogil=True)
-    if function.__module__ == "__main__": return compile(function)
+    if function is None: return partial(kernel, nogil=nogil)
+    compiled = partial(njit, error_model="numpy", nogil=nogil)
+    if function.__module__ == "__main__": return compiled(function)
     before, config.CACHE_DIR = config.CACHE_DIR, str(cache_dir() / "kernels" / source_digest())
-    try: return compile(cache=True)(function)
+    try: return compiled(cache=True)(function)
     finally: config.CACHE_DIR = before
 
 @cache

@@ -12,15 +12,17 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from .core import at_least, choose, UsageError
-from .vector import BOUND, END, PENDING, TIME, EnvSpec, Lanes
+from .engine.sight import BOUND
+from .engine.spec import EnvSpec
+from .engine.step import END, MEAN, PENDING, TIME
+from .vector import Lanes, rollout
 
 # %% ../nbs/41_env.ipynb #1aa463f2
 def spaces(
     lanes,  # a `Lanes`
 ):          # (observation space, action space) of one lane
     "The spaces of one lane: a box of ±BOUND, and the positions or the lookbacks."
-    n = len(lanes.spec.lookbacks) if lanes.spec.control == "lookback" else 3
-    return gym.spaces.Box(-BOUND, BOUND, lanes.obs.shape[1:], np.float32), gym.spaces.Discrete(n)
+    return gym.spaces.Box(-BOUND, BOUND, (lanes.width,), np.float32), gym.spaces.Discrete(lanes.choices)
 
 def ledger(lanes):
     "The account of every lane as a dict of arrays: equity, position, and the itemised costs and holding charge so far."
@@ -38,34 +40,36 @@ class LeadLagEnv(gym.Env):
         **settings,          # other fields of `EnvSpec`: regime, cost, kappa, observe, control, …
     ):
         self.env_spec = make_spec(market=market, **settings)
-        self.lanes, self.render_mode, self._seeded = Lanes(self.env_spec, 1), render_mode, False
+        self.lanes, self.render_mode, self._seeded, self._over = Lanes(self.env_spec, 1), render_mode, False, True
         self.observation_space, self.action_space = spaces(self.lanes)
 
     def reset(self, *, seed=None, options=None):
-        "Begin an episode; `options={'start': bar}` makes the first decision at that bar."
+        "Begin an episode; `options={'start': bar, 'pair': index}` makes the first decision at that bar, and plays that pair of several."
         super().reset(seed=seed)
         if seed is not None or not self._seeded:
             self.lanes.start(np.array([self.np_random.integers(2**62) if seed is None else seed]))
             self._seeded = True
         else: self.lanes.next_episode(np.array([0]))
         start_at(self.lanes, options)
+        self._over = False
         return self.lanes.obs[0].copy(), one_info(self.lanes)
 
     def step(self, action):
         "Decide at this bar, earn the next one's return; (observation, reward, terminated, truncated, info)."
-        if not self._seeded: raise UsageError("step before reset: call reset first")
+        if self._over: raise UsageError("this episode is over: call reset" if self._seeded else "step before reset: call reset first")
         lanes = self.lanes
-        if lanes.terminated[0] or lanes.cursor[TIME, 0] >= lanes.cursor[END, 0]: raise UsageError("this episode is over: call reset")
-        lanes.step(np.array([whole(action)]))
-        return lanes.obs[0].copy(), float(lanes.reward[0]), bool(lanes.terminated[0]), bool(lanes.truncated[0]), one_info(self.lanes)
+        self._over = lanes.step(np.array([whole(action)])) > 0
+        return lanes.obs[0].copy(), float(lanes.reward[0]), bool(lanes.terminated[0]), bool(lanes.truncated[0]), one_info(lanes)
 
 # %% ../nbs/41_env.ipynb #bac0b2c3
 def one_info(lanes) -> dict:
     "Lane 0's account and bar, and on a synthetic market the truth."
-    info = {name: float(v[0]) for name, v in ledger(lanes).items()} | {"bar": int(lanes.cursor[TIME, 0])}
+    t = int(lanes.cursor[TIME, 0])
+    position, _, equity, costs, charge = lanes.account[:PENDING, 0].tolist()
+    info = {"equity": equity, "position": position, "costs": costs, "charge": charge, "bar": t}
     if lanes.spec.synthetic:
-        truth = {name: v[0] for name, v in lanes.truth().items()}
-        info["truth"] = {"regime": lanes.regimes[truth["regime"]].name, "lookback": int(truth["lookback"]), "mean": float(truth["mean"])}
+        r = lanes.regimes[lanes.state[0, t]]
+        info["truth"] = {"regime": r.name, "lookback": r.lookback, "mean": float(lanes.table[MEAN, t])}
     return info
 
 def make_spec(**settings) -> EnvSpec:
@@ -79,13 +83,15 @@ def whole(action) -> int:
     except TypeError: raise UsageError(f"{action} is no whole number: actions and seeds must be") from None
 
 def start_at(lanes, options):
-    "Move the first decision of every lane to the bar `options['start']`, if it is given, with as many bars after it as the episode has."
-    for name in options or (): choose(name, ("start",), "option")
-    if not options or "start" not in options: return
-    bar, first, last = options["start"], lanes.spec.burn_in - 1, lanes.path.shape[2] - 2
-    at_least(first, most=last, whole=True, start=bar)
-    lanes.cursor[TIME], lanes.cursor[END] = bar, min(bar + lanes.length, last + 1)
-    lanes.look(np.arange(lanes.n))
+    "Move every lane to the bar `options['start']`, with as many bars after it as the episode has, and to the pair `options['pair']`."
+    for name in options or (): choose(name, ("start", "pair"), "option")
+    if not options: return
+    if "pair" in options: lanes.take_pair(options["pair"])
+    if "start" in options:
+        bar, first, last = options["start"], lanes.spec.burn_in - 1, lanes.table.shape[1] - 2
+        at_least(first, most=last, whole=True, start=bar)
+        lanes.cursor[TIME], lanes.cursor[END] = bar, min(bar + lanes.length, last + 1)
+    lanes.look(lanes.everyone)
 
 # %% ../nbs/41_env.ipynb #e538c8ff
 def lane_seeds(seed, n, generator):
@@ -96,8 +102,8 @@ def lane_seeds(seed, n, generator):
     return np.array([draw() if s is None else whole(s) for s in seed])
 
 def all_info(lanes) -> dict:
-    "Every lane's account, and on a synthetic market the truth with its regimes as indices into `lanes.regimes`; masks as Gymnasium wants."
-    info = ledger(lanes)
+    "Every lane's account and bar, and on a synthetic market the truth with its regimes as indices into `lanes.regimes`; masks as Gymnasium wants."
+    info = ledger(lanes) | {"bar": lanes.cursor[TIME].copy()}
     if lanes.spec.synthetic: info["truth"] = lanes.truth()
     everyone = np.ones(lanes.n, bool)
     return info | {f"_{name}": everyone for name in info}
@@ -125,20 +131,31 @@ class LeadLagVectorEnv(VectorEnv):
         "Begin an episode in every lane; lane i gets `seed + i` (or the i-th of a sequence of seeds)."
         super().reset(seed=seed if seed is None or np.isscalar(seed) else next((int(s) for s in seed if s is not None), None))
         if seed is not None or not self._seeded: self.lanes.start(lane_seeds(seed, self.num_envs, self.np_random))
-        else: self.lanes.next_episode(np.arange(self.num_envs))
+        else: self.lanes.next_episode(self.lanes.everyone)
         self._seeded = True
         start_at(self.lanes, options)
-        return self._out(self.lanes.obs), all_info(self.lanes)
+        return self.lanes.obs.copy(), all_info(self.lanes)
 
     def step(self, actions):
         "Advance every lane by one bar: observations, rewards, terminations, truncations, info."
         if not self._seeded: raise UsageError("step before reset: call reset first")
-        lanes, info = self.lanes, None
-        if lanes.step(actions):
-            ended = lanes.terminated | lanes.truncated
-            final, final_info = lanes.obs.copy(), all_info(lanes)
-            lanes.next_episode(np.flatnonzero(ended))
-            info = all_info(self.lanes) | {"final_obs": final, "_final_obs": ended, "final_info": final_info, "_final_info": ended}
-        return (self._out(lanes.obs), self._out(lanes.reward), self._out(lanes.terminated), self._out(lanes.truncated), info or all_info(self.lanes))
+        lanes = self.lanes
+        if self.copy: lanes.fresh()
+        info = self._next_episodes() if lanes.step(actions) else {}
+        return lanes.obs, lanes.reward, lanes.terminated, lanes.truncated, info
 
-    def _out(self, buffer): return buffer.copy() if self.copy else buffer
+    def _next_episodes(self):
+        "Begin anew where an episode ended; what it ended with."
+        lanes, ended = self.lanes, self.lanes.terminated | self.lanes.truncated
+        info = {"final_obs": lanes.obs.copy(), "_final_obs": ended, "final_info": all_info(lanes), "_final_info": ended}
+        lanes.next_episode(np.flatnonzero(ended))
+        return info
+
+    def rollout(self, policy, steps=None, threads=1):
+        "Many steps in one call: see `leadlag.vector.rollout`."
+        if not self._seeded: raise UsageError("rollout before reset: call reset first")
+        return rollout(self.lanes, policy, steps, threads=threads)
+
+    def account(self): return ledger(self.lanes)
+
+    def truth(self): return self.lanes.truth()

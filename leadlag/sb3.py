@@ -25,8 +25,9 @@ class LeadLagVecEnv(VecEnv):
 
     def reset(self):
         "Begin episode 0 of every lane."
+        self.lanes.fresh()
         self.lanes.start(self.first_seed + np.arange(self.num_envs))
-        return self.lanes.obs.copy()
+        return self.lanes.obs
 
     def seed(self, seed=None):
         "Set the seed of lane 0 for the next reset; returns every lane's."
@@ -38,13 +39,14 @@ class LeadLagVecEnv(VecEnv):
     def step_wait(self):
         "Observations, rewards (float32), dones and infos; an ended lane's info holds its last observation."
         lanes, infos = self.lanes, [{} for _ in range(self.num_envs)]
+        lanes.fresh()
         ended = lanes.step(self._actions)
         reward, done = lanes.reward.astype(np.float32), lanes.terminated | lanes.truncated
         if ended:
             lanes_over = np.flatnonzero(done)
             for i in lanes_over: infos[i] = {"terminal_observation": lanes.obs[i].copy(), "TimeLimit.truncated": bool(lanes.truncated[i])}
             lanes.next_episode(lanes_over)
-        return lanes.obs.copy(), reward, done, infos
+        return lanes.obs, reward, done, infos
 
     def close(self): return None  # no file, no process
     def get_attr(self, name, indices=None): return [getattr(self, name)] * len(self._indices(indices))

@@ -62,13 +62,17 @@ class Prices:
         dropped = self.dropped.to_html(index=False) if len(self.dropped) else ""
         return f"<p>{html.escape(repr(self))}</p>{self.summary().to_html(max_rows=12)}{dropped}<ul>{notes}</ul>"
 
+    def together(self, names): # DataFrame [bars, names] without a missing value
+        "Returns of some columns on the bars where none of them is missing."
+        some = self.returns[[choose(c, self.columns, "column") for c in names]].dropna()
+        if len(some) < 2: raise DataError(f"{', '.join(map(str, names[:6]))}{' and more' if len(names) > 6 else ''} share {len(some)} returns: choose columns that overlap in time")
+        return some
+
     def pair(self, *, leader, follower): # a Pair
         "Aligned returns of two columns; bars where either is missing are left out and listed."
-        names = [choose(c, self.columns, "column") for c in (leader, follower)]
         if leader == follower: raise UsageError(f"leader and follower are both {leader!r}: name two columns")
-        both = self.returns[names]; whole = both.notna().all(axis=1)
-        if whole.sum() < 2: raise DataError(f"{leader} and {follower} share {whole.sum()} returns: choose two columns that overlap in time")
-        return Pair(*both[whole].to_numpy().T.copy(), both.index[whole], leader, follower, both.index[~whole])
+        both = self.together([leader, follower])
+        return Pair(*both.to_numpy().T.copy(), both.index, leader, follower, self.returns.index.difference(both.index, sort=False))
 
 # %% ../../nbs/22_markets.historical.ipynb #8a9a8be8
 def _refuse(findings, name):

@@ -14,7 +14,8 @@ from ..core import DataError, UsageError, choose, kernel, seed_for
 from ..estimators.regime_filter import RegimeFilter, filter_path
 from ..markets.regimes import GROUPS, Regime, get_regimes
 from ..markets.synthetic import simulate
-from ..vector import band, rule_outlooks
+from ..engine.sight import rule_outlooks
+from ..engine.step import band
 
 # %% ../../nbs/60_meta_rl.datasets.ipynb #99e3747e
 LOOKBACKS = np.arange(1, 31)

@@ -15,7 +15,7 @@ import numpy as np
 from ..core import DataError, UsageError, VerificationError, atomic_path, choose, dumps
 from ..governance.dataset import MANIFEST, _locked, _write, extend_manifest, file_sha256, list_files, read_manifest, record_manifest
 from ..markets.regimes import Regime, get_regimes
-from ..vector import EnvSpec, observation_names
+from ..engine.spec import EnvSpec, observation_names
 
 # %% ../../nbs/45_offline_rl.store.ipynb #6f10aaf2
 VERSION, BLOCK = 1, 8192  # of the schema; rows written at a time
