@@ -21,7 +21,7 @@ from .estimators.regime_filter import run_filter
 from .markets.synthetic import simulate
 from .offline_rl.train_offline import plot_accuracies, plot_gap
 from .stats.aggregate import aggregate, iqm, tidy
-from .vector import EnvSpec
+from .engine.spec import EnvSpec
 
 # %% ../nbs/86_findings.ipynb #9b8cdb7b
 PPO, FIXED, FILTER = "PPO, belief", "best fixed lookback", "Bayes filter"

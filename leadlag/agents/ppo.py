@@ -16,7 +16,8 @@ from ..backtest import play
 from ..command import run
 from ..core import at_least, DataError, free_folder, progress, read_json, run_folder, say, seed_for, source_digest, UsageError, write_atomic, write_json
 from ..markets.regimes import get_regimes
-from ..vector import EPISODE, EnvSpec
+from ..engine.spec import EnvSpec
+from ..engine.step import EPISODE
 
 # %% ../../nbs/50_agents.ppo.ipynb #662c04ce
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..backtest import evaluate
 from ..baselines import best_fixed
 from ..command import run
 from ..core import COLOURS, at_least, axes, dumps, free_folder, progress, read_json, run_folder, save_figure, say, seed_for, source_digest, write_atomic, write_json
-from ..vector import EnvSpec
+from ..engine.spec import EnvSpec
 
 # %% ../../nbs/81_benchmarks.policies.ipynb #c856d4ca
 @dataclass(frozen=True)

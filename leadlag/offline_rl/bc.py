@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from ..core import COLOURS, DataError, UsageError, axes
 from .store import Dataset, spec_from_dict, spec_to_dict
-from ..vector import EnvSpec
+from ..engine.spec import EnvSpec
 
 # %% ../../nbs/71_offline_rl.bc.ipynb #49935655
 @dataclass(frozen=True, repr=False)

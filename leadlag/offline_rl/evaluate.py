@@ -18,7 +18,7 @@ from ..markets.regimes import get_regimes
 from .log_trajectories import Teacher, draw, markets_of, tosses
 from .store import recorded_sha256, spec_from_dict
 from ..stats.aggregate import Interval, interval
-from ..vector import EnvSpec
+from ..engine.spec import EnvSpec
 
 # %% ../../nbs/72_offline_rl.evaluate.ipynb #4f16cc2c
 @dataclass(frozen=True, repr=False)

@@ -44,7 +44,9 @@ from ..markets.regimes import get_regimes
 from ..markets.synthetic import DISCOUNT, simulate
 from .store import (ACTIONS, BLOCK, MAX_LENGTH, MAX_SEED, SCHEMA, Dataset, check_bounds, check_folder, read_store,
                                       record_files, spec_from_dict, spec_to_dict, write_store)
-from ..vector import EnvSpec, Lanes, band, observation_names
+from ..engine.spec import EnvSpec, observation_names
+from ..engine.step import band
+from ..vector import Lanes
 
 # %% ../../nbs/70_offline_rl.log_trajectories.ipynb #d8337520
 def spec_of(config: LogTrajectories) -> EnvSpec:
