@@ -169,18 +169,23 @@ def sweep(ends, starts, u, v, w, rows, matrix):
 
 @kernel
 def auc_entries(start, stop, lags, table, sums, u, w, out):
-    "Fill `out` [pairs] with ccf-auc; `u` holds means and `w` one over the root of the sums of squares."
-    total, k = sums[0, stop] - sums[0, start], 0
-    for i in range(len(u)):
-        for j in range(i + 1, len(u)):
-            ahead, behind = 0., 0.
-            for l in range(1, lags + 1):
-                first, last = sums[0, start + l] - sums[0, start], sums[0, stop] - sums[0, stop - l]
+    "Fill `out` [pairs] with ccf-auc; `u` holds means, and where `w` is 0 the entry is."
+    n, behind, heads, tails = len(u), np.zeros(len(out)), np.empty(len(u)), np.empty(len(u))
+    out[:] = 0.
+    for l in range(1, lags + 1):
+        for j in range(n): heads[j], tails[j] = sums[0, stop - l, j] - sums[0, start, j], sums[0, stop, j] - sums[0, start + l, j]
+        forward, backward, k = table[:, 2 * l - 2], table[:, 2 * l - 1], 0
+        for i in range(n):
+            for j in range(i + 1, n):
                 both = (stop - start - l) * u[i] * u[j]
-                ahead += abs(table[stop, 2*l - 2, k] - table[start + l, 2*l - 2, k] - u[j] * (total[i] - last[i]) - u[i] * (total[j] - first[j]) + both)
-                behind += abs(table[stop, 2*l - 1, k] - table[start + l, 2*l - 1, k] - u[i] * (total[j] - last[j]) - u[j] * (total[i] - first[i]) + both)
-            best = ahead if ahead > behind else -behind
-            out[k] = best / (ahead + behind) if w[i] * w[j] > 0. and ahead + behind > 0. else 0.
+                out[k] += abs(forward[stop, k] - forward[start + l, k] - u[j] * heads[i] - u[i] * tails[j] + both)
+                behind[k] += abs(backward[stop, k] - backward[start + l, k] - u[i] * heads[j] - u[j] * tails[i] + both)
+                k += 1
+    k = 0
+    for i in range(n):
+        for j in range(i + 1, n):
+            best, total = out[k] if out[k] > behind[k] else -behind[k], out[k] + behind[k]
+            out[k] = best / total if w[i] * w[j] > 0. and total > 0. else 0.
             k += 1
 
 # %% ../nbs/44_universe_panel.ipynb #36275485
