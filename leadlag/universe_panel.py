@@ -167,6 +167,7 @@ def sweep(ends, starts, u, v, w, rows, matrix):
         o += m
     return size, square, cross
 
+# %% ../nbs/44_universe_panel.ipynb #87ffd2f0
 @kernel
 def auc_entries(start, stop, lags, table, sums, u, w, out):
     "Fill `out` [pairs] with ccf-auc; `u` holds means, and where `w` is 0 the entry is."
@@ -188,7 +189,7 @@ def auc_entries(start, stop, lags, table, sums, u, w, out):
             out[k] = best / total if w[i] * w[j] > 0. and total > 0. else 0.
             k += 1
 
-# %% ../nbs/44_universe_panel.ipynb #36275485
+# %% ../nbs/44_universe_panel.ipynb #3c08b0ce
 @njit
 def window_entries(kind, lags, start, stop, sums, table, u, v, w, fresh, rows, matrix):
     "Entries, row sums and the sums of `sweep` for the bars [start, stop), after `window_terms`; `w` becomes the mask."
@@ -209,7 +210,7 @@ def window_matrix(kind, lags, start, stop, x, sums, gaps, table, u, v, w, fresh,
     window_entries(kind, lags, start, stop, sums, table, u, v, w, fresh, rows, matrix)
     return here
 
-# %% ../nbs/44_universe_panel.ipynb #3c08b0ce
+# %% ../nbs/44_universe_panel.ipynb #2ad939fd
 class PairTable:
     "Running sums of a panel: the lead-lag matrix of any window in time proportional to assets²."
 
