@@ -39,8 +39,7 @@ def alone(env, actions, width):
 
 # %% ../../nbs/80_benchmarks.environment.ipynb #152090e7
 OURS = PRICES + """
-import time
-import leadlag
+import time, leadlag
 from leadlag.env import LeadLagEnv, LeadLagVectorEnv
 from leadlag.markets.regimes import FAMILY_TRAIN
 ABOUT = {"leadlag": leadlag.__version__}
@@ -55,8 +54,7 @@ def universe(lanes, assets):
     panel = pd.DataFrame(noise, index=prices.index, columns=[f"a{i}" for i in range(assets)])
     return opened(lanes, market=panel, leader="a0", follower=tuple(panel.columns[1:]), observe="raw", window=11)
 def rollout(lanes):
-    env, actions = LeadLagVectorEnv(lanes, window=11, **PAIR), np.random.default_rng(1).integers(0, 3, (lanes, 256))
-    env.reset(seed=0)
+    env, actions = LeadLagVectorEnv(lanes, window=11, **PAIR), np.random.default_rng(1).integers(0, 3, (lanes, 256)); env.reset(seed=0)
     def work(): return env.rollout(actions).reward.size
     return work, {"unit": "steps/s", "width": 24}
 def single(lanes):
@@ -186,7 +184,7 @@ LANES = (64, 1024)
 MANY, BELIEF = "gym-anytrading, SyncVectorEnv", ("synthetic belief, 3 regimes", "synthetic belief, 12 regimes")
 SEEN = ("belief observation, 3 regimes", "belief observation, 12 regimes")
 JOBS = ((("single", {"lanes": 1}), ("gym-anytrading, single", {"lanes": 1}), ("replay", {"lanes": 1}), (MANY, {"lanes": 1}))
-        + tuple((name, {"lanes": n}) for n in LANES for name in ("replay", MANY, "replay, buffers lent", "bare kernel", "TorchTrade", "mbt_gym"))
+        + tuple((name, {"lanes": n}) for n in LANES for name in ("replay", MANY, "bare kernel", "replay, buffers lent", "TorchTrade", "mbt_gym"))
         + (("rollout", {"lanes": 1024}), ("memcpy", {"lanes": 1024})) + tuple((name, {"lanes": n}) for n in LANES for name in ("synthetic raw", *BELIEF, *SEEN)))
 CLAIMS = (Claim("single", 2, {"lanes": 1}, "gym-anytrading, single"),
           Claim("replay", 150, {"lanes": 64}, MANY), Claim("replay", 500, {"lanes": 1024}, MANY),
@@ -270,7 +268,7 @@ UNIVERSE_JOBS = ((("universe, single", {"lanes": 1} | WORLD), ("universe", {"lan
 UNIVERSE_CLAIMS = (Claim("universe, single", 20_000, {"lanes": 1} | WORLD), Claim("universe", 60_000, {"lanes": 64} | WORLD),
                    Claim("universe", 3, {"lanes": 64} | WORLD, "universe, single", {"lanes": 1} | WORLD), Claim("universe, single", None, {"lanes": 1} | WORLD, "a Python loop over pairs"))
 
-# %% ../../nbs/80_benchmarks.environment.ipynb #11a06309
+# %% ../../nbs/80_benchmarks.environment.ipynb #dd451bfb
 def plot_universe(
     table,   # of `summarise`
     ax=None, # Axes or None

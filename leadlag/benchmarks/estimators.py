@@ -14,7 +14,7 @@ from ..core import COLOURS, axes
 TICKS = """
 import time
 import numpy as np, pandas as pd
-def ticks(n, sign=1):
+def tape(n, sign=1):
     "Two Series of about n ticks; the second is half a second late, and inverse if sign is -1."
     g = np.random.default_rng(0)
     t, p, side = np.cumsum(g.integers(1, 100, 2 * n)), np.cumsum(g.standard_normal(2 * n)), g.permutation(2 * n) < n
@@ -29,14 +29,14 @@ from importlib.metadata import version
 from lead_lag import LeadLag
 ABOUT = {p: version(p) for p in ("lead-lag", "numpy", "pandas")}
 COLD = ("lead-lag, from Series, all lags",)
-def few(bars, lags):
-    model = LeadLag(*ticks(bars), max_lag=5, specific_lags=list(FEW[:lags]))
+def few(ticks, lags):
+    model = LeadLag(*tape(ticks), max_lag=5, specific_lags=list(FEW[:lags]))
     def work():
         model.run_inference()
         return lags
     return work, {"unit": "lags/s"}
-def every(bars, lags):
-    a, b = ticks(bars)
+def every(ticks, lags):
+    a, b = tape(ticks)
     def work():
         model = LeadLag(a, b, max_lag=(lags // 2) / 1000); model.run_inference()
         return len(model.contrasts)
@@ -49,17 +49,17 @@ def asked(a, b, max_lag):
     except Exception as e: return f"{type(e).__name__}: {str(e)[:80]}"
 def case(said): return lambda: ((lambda: 0.), {"unit": "answer", "said": said()})
 def micro():
-    a, b = ticks(2000); a.index, b.index = a.index.as_unit("us"), b.index.as_unit("us")
+    a, b = tape(2000); a.index, b.index = a.index.as_unit("us"), b.index.as_unit("us")
     return asked(a, b, 1)
 def daily():
     g = np.random.default_rng(0); x = pd.Series(np.cumsum(g.standard_normal(500)), pd.date_range("2020-01-01", periods=500))
     return asked(x, x.shift(3), 10 * 86400)
 def gap():
-    a, b = ticks(2000); a.iloc[7] = np.nan
+    a, b = tape(2000); a.iloc[7] = np.nan
     LeadLag(a, b, 1)
     return f"of {2000} values given, {len(a)} are left in the caller's Series"
 MAKE = {"lead-lag, contrast, 5 lags": few, "lead-lag, from Series, all lags": every,
-        "lead-lag: inverse, half a second late": case(lambda: asked(*ticks(2000, -1), 1)), "lead-lag: index in microseconds": case(micro),
+        "lead-lag: inverse, half a second late": case(lambda: asked(*tape(2000, -1), 1)), "lead-lag: index in microseconds": case(micro),
         "lead-lag: daily bars, 3 days late": case(daily), "lead-lag: a missing value": case(gap)}
 """
 PEERS = (Peer("lead-lag", ("lead-lag==2.3",), LEADLAG, before=("setuptools", "wheel", "cython==3.3.1", "numpy==1.26.4", "pandas==2.3.3")),)
@@ -74,14 +74,14 @@ from leadlag.estimators.hayashi_yoshida import contrast, hayashi_yoshida
 from leadlag.estimators.jump_points import block_contrasts
 from leadlag.estimators.lead_lag import lead_lag
 from leadlag.estimators.ticks import tick_pair
-ABOUT, COLD = {"leadlag": leadlag.__version__, "pandas ": pd.__version__}, ("pandas, pair by pair", "pandas, whole frames", "memory", "seconds")
-def few(bars, lags):
-    a, b = ticks(bars); pair = tick_pair(leader=a, follower=b)
+ABOUT, COLD = {"leadlag": leadlag.__version__, "pandas": pd.__version__}, ("pandas, pair by pair", "pandas, whole frames", "memory", "seconds")
+def few(ticks, lags):
+    a, b = tape(ticks); pair = tick_pair(leader=a, follower=b)
     at = -np.array(FEW[:lags][::-1]) * (pair.per_second // 1000)
     def work(): return block_contrasts(pair.s, pair.y, pair.t, pair.x, at).shape[1]
     return work, {"unit": "lags/s"}
-def every(bars, lags):
-    a, b = ticks(bars)
+def every(ticks, lags):
+    a, b = tape(ticks)
     def work(): return len(contrast(leader=a, follower=b, lags=(lags // 2) / 1000, step=.001).value)
     return work, {"unit": "lags/s"}
 CHILD = '''
@@ -92,8 +92,8 @@ print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_m
 '''
 def child(which):
     "Work that runs the whole analysis in a process of its own and returns its seconds or its peak of memory."
-    def make(bars, lags):
-        source = TICKS_SOURCE + f"from leadlag.estimators.hayashi_yoshida import hayashi_yoshida\\na, b = ticks({bars})\\n" + CHILD.replace("LAGS", str((lags // 2) / 1000))
+    def make(ticks, lags):
+        source = TICKS_SOURCE + f"from leadlag.estimators.hayashi_yoshida import hayashi_yoshida\\na, b = tape({ticks})\\n" + CHILD.replace("LAGS", str((lags // 2) / 1000))
         def work(): return float(subprocess.run([sys.executable, "-W", "ignore", "-c", source], check=True, capture_output=True, text=True).stdout.split()[which])
         return work, {"unit": "s" if which == 0 else "GB"}
     return make
@@ -132,22 +132,22 @@ def answer(a, b, lags):
     except Exception as e: return f"{type(e).__name__}: {str(e)[:80]}"
 def case(said): return lambda: ((lambda: 0.), {"unit": "answer", "said": said()})
 def micro():
-    a, b = ticks(2000); a.index, b.index = a.index.as_unit("us"), b.index.as_unit("us")
+    a, b = tape(2000); a.index, b.index = a.index.as_unit("us"), b.index.as_unit("us")
     return answer(a, b, 1)
 def daily():
     g = np.random.default_rng(0); x = pd.Series(np.cumsum(g.standard_normal(500)), pd.date_range("2020-01-01", periods=500), name="x")
     return answer(x, x.shift(3).rename("y"), 10 * 86400)
 def gap():
-    a, b = ticks(2000); a.iloc[7] = np.nan
+    a, b = tape(2000); a.iloc[7] = np.nan
     answer(a, b, 1)
     return f"of {2000} values given, {len(a)} are left in the caller's Series"
 MAKE = {"contrast, 5 lags": few, "from Series, all lags": every, "memory": child(1), "seconds": child(0), "all pairs": pairs, "dgemm": dgemm,
-        "pandas, pair by pair": one_by_one, "pandas, whole frames": frames, "inverse, half a second late": case(lambda: answer(*ticks(2000, -1), 1)),
+        "pandas, pair by pair": one_by_one, "pandas, whole frames": frames, "inverse, half a second late": case(lambda: answer(*tape(2000, -1), 1)),
         "index in microseconds": case(micro), "daily bars, 3 days late": case(daily), "a missing value": case(gap)}
 """
 
 # %% ../../nbs/80_benchmarks.estimators.ipynb #a8aab217
-FEW, ALL, HUGE, WIDE = {"bars": 100_000, "lags": 5}, {"bars": 10_000, "lags": 10_001}, {"bars": 1_000_000, "lags": 10_001}, {"assets": 500, "bars": 2500, "lags": 21}
+FEW, ALL, HUGE, WIDE = {"ticks": 100_000, "lags": 5}, {"ticks": 10_000, "lags": 10_001}, {"ticks": 1_000_000, "lags": 10_001}, {"assets": 500, "bars": 2500, "lags": 21}
 CASES = ("inverse, half a second late", "index in microseconds", "daily bars, 3 days late", "a missing value")
 SLOW = ("lead-lag, from Series, all lags", "pandas, pair by pair", "pandas, whole frames")
 JOBS = (("contrast, 5 lags", FEW), ("lead-lag, contrast, 5 lags", FEW), ("from Series, all lags", ALL), (SLOW[0], ALL), ("memory", HUGE), ("seconds", HUGE),

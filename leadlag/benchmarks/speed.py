@@ -87,8 +87,9 @@ def missed(table) -> str:
 
 def claim_lines(table) -> list:
     "A table of the targets in Markdown."
-    lines = ["| | measured | smallest to largest | target | |", "|---|---|---|---|---|"]
-    for _, r in table[table["target"].notna() | table["ratio_median"].notna()].iterrows():
+    held = table[table["target"].notna() | table["ratio_median"].notna()]
+    lines = ["| | measured | smallest to largest | target | |", "|---|---|---|---|---|"] if len(held) else []
+    for _, r in held.iterrows():
         times, asked = r["ratio_median"] == r["ratio_median"], r["target"] == r["target"]
         low, mid, high = (number(r[f"{'ratio_' if times else ''}{how}"]) for how in ("min", "median", "max"))
         name = f"{r['name']}{f' ({sized(r)})' if sized(r) else ''}"
@@ -99,7 +100,7 @@ def claim_lines(table) -> list:
 def row_lines(table) -> list:
     "All measurements of a topic in Markdown, one line a job."
     lines = ["| | size | numbers observed | median | smallest to largest | unit | rounds |", "|---|---|---|---|---|---|---|"]
-    for _, r in table.drop_duplicates(["name", "lanes", "window", "assets", "bars", "lags"]).iterrows():
+    for _, r in table.drop_duplicates(["name", *SIZES]).iterrows():
         peer, width = (r[c] if r[c] == r[c] else "" for c in ("peer", "width"))
         value = r["said"] if isinstance(r["said"], str) and r["said"] else number(r["median"])
         lines.append(f"| {r['name']}{f' [{peer}]' if peer else ''} | {sized(r)} | {width and int(width)} | {value} | {number(r['min'])} to {number(r['max'])} | {r['unit']} | {r['runs']} |")
@@ -115,7 +116,7 @@ def bench_page(
     summary = pd.read_csv(Path(folder) / "summary.csv")
     for name, table in summary.groupby("topic", sort=False):
         about = settings[name]
-        lines += ["", f"## {TOPICS[name].title}", "", f"{missed(table).capitalize()}. Measured in {about['runs']} rounds beside "
+        lines += ["", f"## {TOPICS[name].title}", "", f"{missed(table).capitalize()}. {about['runs']} rounds; versions: "
                   + ", ".join(f"{k} {v}" for k, v in about["versions"].items()) + ".", "", *claim_lines(table), "", f"![{TOPICS[name].title}](bench/{name}.svg)", ""]
         if about["failed"]: lines += ["Not measured: " + "; ".join(v if v.startswith(k) else f"{k} ({v})" for k, v in about["failed"].items()) + ".", ""]
         lines += ["<details><summary>Every measurement</summary>", "", *row_lines(table), "", "</details>"]

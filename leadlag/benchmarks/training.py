@@ -69,7 +69,7 @@ from leadlag.backtest import play
 from leadlag.markets.regimes import TRAIN as REGIMES
 from leadlag.markets.synthetic import simulate
 from leadlag.sb3 import LeadLagVecEnv
-from leadlag.vector import EnvSpec
+from leadlag.engine.spec import EnvSpec
 ABOUT, COLD = {"leadlag": leadlag.__version__}, ("trained, ours",)
 paths = simulate("train", 1024, 0, 320)
 np.savez(FOLDER / "market.npz", leader=paths.leader.astype(np.float32), follower=paths.follower.astype(np.float32))
