@@ -35,7 +35,7 @@ smoke: $(STAMP) ## the three commands of the plan at reduced counts, in a tempor
 docs: $(STAMP) ## build the site into _docs from the executed notebooks
 	$(BIN)/python docs/build.py
 
-bench: $(STAMP) ## measure the speed of the environments, a peer beside them
+bench: $(STAMP) ## measure all that is claimed of speed, others beside it (20 minutes)
 	$(BIN)/leadlag bench speed --overwrite $(ARGS)
 
 clean: ## remove what the verbs made, except .venv and results

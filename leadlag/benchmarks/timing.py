@@ -102,7 +102,7 @@ def peer_python(
         for command in steps: subprocess.run(command, check=True, capture_output=True, text=True, timeout=1800, env=there)
     except (OSError, subprocess.SubprocessError) as e:
         shutil.rmtree(home, ignore_errors=True)
-        said = re.findall(r"^(?:ERROR|fatal): (.{1,120})", getattr(e, "stderr", None) or "", re.M)
+        said = re.findall(r"^ *(?:ERROR|fatal): (.{1,120})", getattr(e, "stderr", None) or "", re.M)
         raise LeadLagError(f"{peer.name} could not be installed ({said[0] if said else type(e).__name__})") from None
     (home / "complete").touch()
     return python
