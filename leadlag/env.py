@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from .core import at_least, choose, UsageError
 from .engine.sight import BOUND
 from .engine.spec import EnvSpec
-from .engine.step import END, MEAN, PENDING, TIME
+from .engine.step import END, MEAN, PENDING, TERMINATED, TIME, TRUNCATED, step_one
 from .vector import Lanes, rollout
 
 # %% ../nbs/41_env.ipynb #1aa463f2
@@ -42,6 +42,9 @@ class LeadLagEnv(gym.Env):
         self.env_spec = make_spec(market=market, **settings)
         self.lanes, self.render_mode, self._seeded, self._over = Lanes(self.env_spec, 1), render_mode, False, True
         self.observation_space, self.action_space = spaces(self.lanes)
+        self._obs, self._reward, self._books = np.zeros(self.lanes.width, np.float32), np.zeros(1), self.lanes.account[:PENDING, 0]
+        self._plan = self.lanes.plan_with(self._obs[None], self._reward)
+        self._at = self._plan.ctypes.data
 
     def reset(self, *, seed=None, options=None):
         "Begin an episode; `options={'start': bar, 'pair': index}` makes the first decision at that bar, and plays that pair of several."
@@ -52,24 +55,28 @@ class LeadLagEnv(gym.Env):
         else: self.lanes.next_episode(np.array([0]))
         start_at(self.lanes, options)
         self._over = False
-        return self.lanes.obs[0].copy(), one_info(self.lanes)
+        self._obs[:] = self.lanes.obs[0]
+        return self._obs.copy(), one_info(self.lanes, self._books)
 
     def step(self, action):
         "Decide at this bar, earn the next one's return; (observation, reward, terminated, truncated, info)."
         if self._over: raise UsageError("this episode is over: call reset" if self._seeded else "step before reset: call reset first")
-        lanes = self.lanes
-        self._over = lanes.step(np.array([whole(action)])) > 0
-        return lanes.obs[0].copy(), float(lanes.reward[0]), bool(lanes.terminated[0]), bool(lanes.truncated[0]), one_info(lanes)
+        lanes, action = self.lanes, whole(action)
+        if lanes.by_rule: action = lanes.by_lookback(np.array([action]))[0]
+        over = step_one(self._at, action)
+        if over < 0: raise UsageError(lanes.no_action)
+        self._over = over > 0
+        return self._obs.copy(), self._reward.item(), over == TERMINATED, over == TRUNCATED, one_info(lanes, self._books)
 
 # %% ../nbs/41_env.ipynb #bac0b2c3
-def one_info(lanes) -> dict:
-    "Lane 0's account and bar, and on a synthetic market the truth."
-    t = int(lanes.cursor[TIME, 0])
-    position, _, equity, costs, charge = lanes.account[:PENDING, 0].tolist()
+def one_info(lanes, books) -> dict:
+    "Lane 0's account (`books`, a view of it) and bar, and on a synthetic market the truth."
+    t = lanes.cursor.item(TIME * lanes.n)
+    position, _, equity, costs, charge = books.tolist()
     info = {"equity": equity, "position": position, "costs": costs, "charge": charge, "bar": t}
-    if lanes.spec.synthetic:
-        r = lanes.regimes[lanes.state[0, t]]
-        info["truth"] = {"regime": r.name, "lookback": r.lookback, "mean": float(lanes.table[MEAN, t])}
+    if lanes.synthetic:
+        r = lanes.regimes[lanes.state.item(t)]
+        info["truth"] = {"regime": r.name, "lookback": r.lookback, "mean": lanes.table.item(MEAN, t)}
     return info
 
 def make_spec(**settings) -> EnvSpec:

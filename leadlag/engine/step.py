@@ -6,13 +6,15 @@
 __all__ = ['SEED', 'EPISODE', 'TIME', 'END', 'PAIR', 'FOLLOWS', 'RISK', 'SIGHT', 'POSITION', 'TARGET', 'EQUITY', 'COSTS',
            'CHARGES', 'PENDING', 'LEADER', 'FOLLOWER', 'MEAN', 'OUTLOOK', 'VARIANCE', 'START_EQUITY', 'RUIN', 'ONE',
            'TWO', 'EIGHT', 'TERMINATED', 'TRUNCATED', 'band', 'copy_eight', 'look', 'look_at', 'settle', 'ending',
-           'step_lanes', 'follow_rule']
+           'step_lanes', 'follow_rule', 'at_address', 'plan_of', 'step_at', 'step_one']
 
 # %% ../../nbs/38_engine.step.ipynb #5b8434f2
 import math
 import numpy as np
-from numba import njit
-from ..core import kernel
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from ..core import kernel, UsageError
 from ..markets.synthetic import DISCOUNT
 
 # %% ../../nbs/38_engine.step.ipynb #ec473499
@@ -129,3 +131,38 @@ def follow_rule(first, last, actions, cost, kappa, table, rule, cursor, account,
         hold = kappa * table[cursor[RISK, i], t] / (1. - DISCOUNT)
         moves[i] = int(band(rule[cursor[PAIR, i], t, actions[i]], hold, cost, account[TARGET, i])) + 1
     return 0
+
+# %% ../../nbs/38_engine.step.ipynb #554464d7
+@intrinsic
+def at_address(typing, address):
+    "A pointer from an integer."
+    return types.voidptr(address), lambda context, builder, signature, args: builder.inttoptr(args[0], cgutils.voidptr_t)
+
+def plan_of(
+    window, by_log, cost, kappa, # as `step_lanes` takes them
+    table, seen, cursor, account, over, obs, reward, # C-contiguous arrays that outlive the plan
+) -> np.ndarray: # int64
+    "Addresses and shapes of what a step works on; the last two entries are the costs, bit for bit."
+    arrays = table, seen, cursor, account, over, obs, reward
+    if not all(a.flags.c_contiguous for a in arrays): raise UsageError("a plan is made of C-contiguous arrays")
+    shapes = *seen.shape, len(table), len(cursor), len(account), *obs.shape, window, by_log
+    return np.array([a.ctypes.data for a in arrays] + list(shapes) + np.array([cost, kappa], float).view(np.int64).tolist())
+
+@kernel
+def step_at(plan, actions, obs, reward):
+    "`step_lanes` for all lanes of the plan that lies at an address, with buffers of the caller's."
+    p = carray(at_address(plan), 18, np.int64)
+    views, bars, entries, rows, fields, accounts, n, _, window, by_log = p[7:17]
+    cost, kappa = carray(at_address(plan + 8 * 17), 2, np.float64)
+    table, seen = carray(at_address(p[0]), (rows, bars), np.float64), carray(at_address(p[1]), (views, bars, entries), np.float32)
+    cursor, account = carray(at_address(p[2]), (fields, n), np.int64), carray(at_address(p[3]), (accounts, n), np.float64)
+    if len(actions) != n: return -2
+    return step_lanes(0, n, actions, by_log, cost, kappa, window, table, seen, cursor, account, obs, reward, carray(at_address(p[4]), n, np.int8))
+
+@kernel
+def step_one(plan, action):
+    "The same for a plan of one lane and the buffers it knows; returns how the episode ended, or -1."
+    p, actions = carray(at_address(plan), 18, np.int64), np.empty(1, np.int64)
+    actions[0] = action
+    ended = step_at(plan, actions, carray(at_address(p[5]), (1, p[14]), np.float32), carray(at_address(p[6]), 1, np.float64))
+    return carray(at_address(p[4]), 1, np.int8)[0] if ended > 0 else ended
