@@ -69,17 +69,22 @@ from leadlag.backtest import play
 from leadlag.markets.regimes import TRAIN as REGIMES
 from leadlag.markets.synthetic import simulate
 from leadlag.sb3 import LeadLagVecEnv
-from leadlag.engine.spec import EnvSpec
+from leadlag.engine.spec import EnvSpec, observation_names
 ABOUT, COLD = {"leadlag": leadlag.__version__}, ("trained, ours",)
 paths = simulate("train", 1024, 0, 320)
 np.savez(FOLDER / "market.npz", leader=paths.leader.astype(np.float32), follower=paths.follower.astype(np.float32))
 def env(lanes): return LeadLagVecEnv(lanes, 0)
+def bar_by_bar(spec):
+    "Where in our observation the entries of the peer's stand, which goes bar by bar."
+    names = observation_names(spec)
+    return [names.index(f"{who}[t-{j}]") for j in reversed(range(spec.window)) for who in ("leader", "follower")]
 def worth(name):
     "Mean share of the oracle's score over the regimes, on 100 test paths of each."
     policy = load_policy(FOLDER / f"{name}.npz")
     theirs = len(policy.layers[-1][1]) == 2
-    act = (lambda obs: 2 * policy.act(obs[:, :24])) if theirs else policy.act
     spec = EnvSpec(observe="raw", window=12) if theirs else EnvSpec()
+    order = bar_by_bar(spec) if theirs else []
+    act = (lambda obs: 2 * policy.act(obs[:, order])) if theirs else policy.act
     return float(np.mean([r for regime in REGIMES for r in play(act, replace(spec, regime=regime), 100).ratio().values()]))
 def judged(name): return lambda: ((lambda: worth(name)), {"unit": "of the oracle's"})
 def ahead(name): return lambda: ((lambda: worth("ours") - worth(name)), {"unit": "of the oracle's"})
