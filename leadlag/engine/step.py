@@ -42,6 +42,7 @@ def copy_eight(source, s, target, t):
     target[t], target[t + ONE], target[t + TWO], target[t + np.uintp(3)] = v0, v1, v2, v3
     target[t + np.uintp(4)], target[t + np.uintp(5)], target[t + np.uintp(6)], target[t + np.uintp(7)] = v4, v5, v6, v7
 
+# %% ../../nbs/38_engine.step.ipynb #6bde8058
 @kernel
 def look(first, last, window, seen, cursor, account, obs):
     "Write observations of the lanes from `first` up to `last`: the market's window, position, |position|, their tolls, orders not yet filled."
@@ -73,7 +74,7 @@ def look_at(lanes, window, seen, cursor, account, obs):
     "Write the observations of some lanes, given by index."
     for i in lanes: look(i, i + 1, window, seen, cursor, account, obs)
 
-# %% ../../nbs/38_engine.step.ipynb #e6a20200
+# %% ../../nbs/38_engine.step.ipynb #86db2ad8
 TERMINATED, TRUNCATED = 1, 2
 
 @njit(inline="always")
@@ -93,7 +94,7 @@ def ending(equity, by_log, last_bar):
     if equity <= (RUIN if by_log else 0.): return TERMINATED
     return TRUNCATED if last_bar else 0
 
-# %% ../../nbs/38_engine.step.ipynb #3e2ea9e2
+# %% ../../nbs/38_engine.step.ipynb #e61cf049
 @kernel
 def step_lanes(first, last, actions, by_log, cost, kappa, window, table, seen, cursor, account, obs, reward, over):
     "Advance the lanes from `first` up to `last` by one bar; returns how many episodes ended, or -1, with nothing done, if an action is none of 0, 1, 2."
@@ -119,7 +120,7 @@ def step_lanes(first, last, actions, by_log, cost, kappa, window, table, seen, c
     look(first, last, window, seen, cursor, account, obs)
     return ended
 
-# %% ../../nbs/38_engine.step.ipynb #cfeba4f2
+# %% ../../nbs/38_engine.step.ipynb #554464d7
 @kernel
 def follow_rule(first, last, actions, cost, kappa, table, rule, cursor, account, moves):
     "Write the positions (as actions 0, 1, 2) that the chosen lookbacks ask for; returns -1, with nothing done, if one of them does not exist."
@@ -132,7 +133,7 @@ def follow_rule(first, last, actions, cost, kappa, table, rule, cursor, account,
         moves[i] = int(band(rule[cursor[PAIR, i], t, actions[i]], hold, cost, account[TARGET, i])) + 1
     return 0
 
-# %% ../../nbs/38_engine.step.ipynb #554464d7
+# %% ../../nbs/38_engine.step.ipynb #9f0ae95b
 @intrinsic
 def at_address(typing, address):
     "A pointer from an integer."
