@@ -68,7 +68,8 @@ class Worker:
 
     def __enter__(self): return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind: self.process.kill()  # interrupted: do not wait for a job of minutes
         self.process.stdin.close(), self.process.wait(30), self.process.stdout.close(), self.errors.close()
 
 # %% ../../nbs/79_benchmarks.timing.ipynb #94508b28
