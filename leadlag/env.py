@@ -167,10 +167,10 @@ class LeadLagVectorEnv(VectorEnv):
         info = begin_anew(lanes) if lanes.step(actions) else {}
         return lanes.obs, lanes.reward, lanes.terminated, lanes.truncated, info
 
-    def rollout(self, policy, steps=None, threads=1):
+    def rollout(self, policy, steps=None, threads=1, into=None):
         "Many steps in one call: see `leadlag.vector.rollout`."
         if not self._seeded: raise UsageError("rollout before reset: call reset first")
-        return rollout(self.lanes, policy, steps, threads=threads)
+        return rollout(self.lanes, policy, steps, threads=threads, into=into)
 
     def account(self): return ledger(self.lanes)
 

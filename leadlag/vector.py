@@ -117,13 +117,13 @@ def decide(i, k, stop, lag, actions, cost, kappa, table, rule, cursor, account, 
     "Fill what lane `i` decides, holds and has pending in steps `k` up to `stop`; none of it depends on what the account earns."
     pair, t, risk, q, held = cursor[PAIR, i], cursor[TIME, i] - k, table[cursor[RISK, i]], account[TARGET, i], books[POSITION]
     if rule.shape[1] == 0:
-        for j in range(k, stop): goal[j] = actions[j] - 1.
+        for j in range(np.uintp(k), np.uintp(stop)): goal[j] = actions[j] - 1.  # without a sign: no test for a negative index
     else:
         for j in range(k, stop):
             q = band(rule[pair, t + j, actions[j]], kappa * risk[t + j] / (1. - DISCOUNT), cost, q)
             goal[j] = q
     for j in range(k, min(k + lag, stop)): held[j] = account[PENDING + j - k, i]
-    for j in range(k + lag, stop): held[j] = goal[j - lag]
+    for j in range(np.uintp(k + lag), np.uintp(stop)): held[j] = goal[j - np.uintp(lag)]
     for n in range(lag):
         for j in range(k, stop): books[PENDING + n, j] = goal[j - lag + 1 + n] if j - lag + 1 + n >= k else account[PENDING + j - k + 1 + n, i]
 
@@ -137,7 +137,7 @@ def walk_lane(i, k, actions, by_log, cost, kappa, table, rule, cursor, account, 
     decide(i, k, stop, lag, actions, cost, kappa, table, rule, cursor, account, books, goal)
     position, _, equity, costs, charges = account[:PENDING, i]
     follower, risk, held, times = table[cursor[FOLLOWS, i]], table[cursor[RISK, i]], books[POSITION], bars[TIME]
-    for j in range(np.uintp(k), np.uintp(stop)):  # no sign, no test for a negative index
+    for j in range(np.uintp(k), np.uintp(stop)):
         b = np.uintp(t) + j
         equity, reward[j], paid, charge = settle(held[j], position, equity, risk[b], follower[b + ONE], cost, kappa, by_log)
         position, costs, charges, times[j], over[j] = held[j], costs + paid, charges + charge, b + ONE, 0
@@ -177,6 +177,7 @@ def rollout(
     steps=None,# decisions; needed for a function
     renews=True, # begin the next episode where one ends
     threads=1, # share the lanes among so many threads
+    into=None, # an earlier `Rollout` of this shape, whose arrays are filled again: fresh memory costs as much as the steps
 ) -> Rollout:
     "Play many steps; the lanes stand behind them afterwards, as if they had been stepped one by one."
     n, given = lanes.n, None if callable(policy) else np.asarray(policy)
@@ -187,6 +188,9 @@ def rollout(
     if given is not None and not 0 <= given.min() <= given.max() < lanes.choices: raise UsageError(f"an action lies outside 0..{lanes.choices - 1}: nothing was done")
     if not renews and lanes.cursor[TIME].max() + steps >= lanes.table.shape[1]: raise UsageError(f"{steps} steps lead past the last bar: give fewer, or let episodes begin anew")
     out = np.empty((n, steps + 1, lanes.width), np.float32), np.empty((n, steps)), np.empty((n, steps)), np.empty((n, steps), np.int8)
+    if into is not None:
+        out = into.observation, into.target, into.reward, out[3]
+        if out[0].shape != (n, steps + 1, lanes.width): raise UsageError(f"into= holds observations {into.observation.shape}: give a rollout of {n} lanes and {steps} steps")
     lanes.fresh(), lanes.look(lanes.everyone)
     out[0][:, 0] = lanes.obs
     if given is None: given = _ask(policy, lanes, renews, *out)
