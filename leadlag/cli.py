@@ -26,7 +26,7 @@ VERBS = {  # words: (module, function, settings, one line)
     "verify": ("commands", "verify", "Verify", "is a run as its manifest says? names the file that changed"),
     "data list": ("commands", "data_list", "DataList", "the data sets that have a name"),
     "data fetch": ("commands", "data_fetch", "DataFetch", "fetch them into the cache, once"),
-    "bench speed": ("benchmarks.speed", "bench_speed", "BenchSpeed", "time the engine and estimators beside their peers (half an hour); what bare `bench` does"),
+    "bench speed": ("benchmarks.speed", "bench_speed", "BenchSpeed", "time the engine beside its peers (half an hour); bare `bench`"),
     "bench policies": ("benchmarks.policies", "bench_policies", "BenchPolicies", "every policy against the oracle, over seeds (long)"),
     "bench all": ("commands", "bench_all", "BenchAll", "all benchmarks (long)"),
 }
