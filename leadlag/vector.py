@@ -12,7 +12,7 @@ import numpy as np
 from .core import at_least, kernel, UsageError
 from .engine.episodes import Market, renew
 from .engine.spec import observation_names
-from .engine.step import (CHARGES, COSTS, END, EPISODE, EQUITY, FOLLOWS, MEAN, PAIR, ONE, PENDING, POSITION, RISK, RUIN, SEED, SIGHT, TARGET, TERMINATED, TIME,
+from .engine.step import (CHARGES, COSTS, END, EPISODE, EQUITY, FOLLOWS, MEAN, ONE, PAIR, PENDING, POSITION, RISK, RUIN, SEED, SIGHT, TARGET, TERMINATED, TIME,
                                  TRUNCATED, band, follow_rule, look, look_at, plan_of, settle, step_at)
 from .markets.synthetic import DISCOUNT
 
@@ -135,7 +135,7 @@ def walk_lane(i, k, actions, by_log, cost, kappa, table, rule, cursor, account, 
     last = cursor[END, i] - t - 1
     stop = min(len(actions), last + 1)
     decide(i, k, stop, lag, actions, cost, kappa, table, rule, cursor, account, books, goal)
-    position, _, equity, costs, charges = account[:PENDING, i]
+    position, equity, costs, charges = account[POSITION, i], account[EQUITY, i], account[COSTS, i], account[CHARGES, i]
     follower, risk, held, times = table[cursor[FOLLOWS, i]], table[cursor[RISK, i]], books[POSITION], bars[TIME]
     for j in range(np.uintp(k), np.uintp(stop)):
         b = np.uintp(t) + j
@@ -145,9 +145,11 @@ def walk_lane(i, k, actions, by_log, cost, kappa, table, rule, cursor, account, 
             stop, over[j] = np.int64(j) + 1, TERMINATED
             break
     if over[stop - 1] == 0 and stop > last: over[stop - 1] = TRUNCATED
-    for row in range(SIGHT, len(cursor)): bars[row, k:stop] = cursor[row, i]
-    cursor[TIME, i], account[:PENDING, i] = t + stop, (position, goal[stop - 1], equity, costs, charges)
-    account[PENDING:, i] = books[PENDING:, stop - 1]
+    for row in range(SIGHT, len(cursor)):
+        for j in range(k, stop): bars[row, j] = cursor[row, i]
+    cursor[TIME, i], account[TARGET, i] = t + stop, goal[stop - 1]
+    account[POSITION, i], account[EQUITY, i], account[COSTS, i], account[CHARGES, i] = position, equity, costs, charges
+    for row in range(PENDING, len(account)): account[row, i] = books[row, stop - 1]
     return stop
 
 @kernel(nogil=True)
