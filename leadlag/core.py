@@ -58,7 +58,7 @@ def at_least(
     "`UsageError` naming the first of `named` that is not a finite number in the range."
     kind = "a whole number" if whole else "a number"
     for name, value in named.items():
-        number = isinstance(value, (int, float)) or hasattr(value, "dtype")
+        number = isinstance(value, (int, float)) or (hasattr(value, "dtype") and value.ndim == 0)
         if isinstance(value, bool) or not number or not (low <= value <= most and math.isfinite(value)) or (whole and value != int(value)):
             raise UsageError(f"{name} is {value}: give {kind} from {low}{f' to {most}' if most < math.inf else ' up'}")
 

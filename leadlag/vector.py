@@ -13,7 +13,7 @@ from .core import at_least, kernel, UsageError
 from .engine.episodes import Market, renew
 from .engine.spec import observation_names
 from .engine.step import (CHARGES, COSTS, END, EPISODE, EQUITY, FOLLOWS, MEAN, ONE, PAIR, PENDING, POSITION, RISK, RUIN, SEED, SIGHT, TARGET, TERMINATED, TIME,
-                                 TRUNCATED, band, follow_rule, look, look_at, plan_of, settle, step_at)
+                                 TRUNCATED, band, follow_rule, look, look_at, Plan, settle, step_at)
 from .markets.synthetic import DISCOUNT
 
 # %% ../nbs/40_vector.ipynb #2ec7e44c
@@ -41,7 +41,6 @@ class Batch:
         self._shape = n, self.width
         self.fresh()
         self.plan = self.plan_with(self.obs, self.reward)
-        self._at = self.plan.ctypes.data
 
     def fresh(self):
         "New buffers for what the next step gives; the old ones stay with whoever holds them."
@@ -49,7 +48,7 @@ class Batch:
 
     def plan_with(self, obs, reward):
         "What the compiled step needs to know, with buffers that the caller keeps."
-        return plan_of(self.window, *self._rules[:3], self.table, *self._sight, self.over, obs, reward)
+        return Plan(self.window, *self._rules[:3], self.table, *self._sight, self.over, obs, reward)
 
 # %% ../nbs/40_vector.ipynb #03259a4c
 class Lanes(Batch):
@@ -73,10 +72,10 @@ class Lanes(Batch):
         "Advance all lanes by one bar with integer `actions` [lanes]; returns how many episodes ended. Results lie in the buffers."
         if actions.__class__ is not np.ndarray or actions.ndim != 1 or actions.dtype is not WHOLE: actions = self._whole(actions)
         if self.by_rule: actions = self.by_lookback(actions)
-        ended = step_at(self._at, actions, self.obs, self.reward)
+        ended = step_at(self.plan.at, actions, self.obs, self.reward)
         if ended == 0: self.terminated, self.truncated = self._none.copy(), self._none.copy()
         elif ended > 0: self.terminated, self.truncated = self.over == TERMINATED, self.over == TRUNCATED
-        else: raise UsageError(f"actions must be {self.n} integers, one a lane" if ended == -2 else self.no_action)
+        else: self.refuse(ended)
         return ended
 
     def _whole(self, actions):
@@ -87,11 +86,15 @@ class Lanes(Batch):
 
     def by_lookback(self, actions):
         "The actions 0, 1, 2 that the rule takes for the lookbacks chosen."
-        if len(actions) != self.n or follow_rule(0, self.n, actions, *self._costs, self.table, self.rule, self.cursor, self.account, self.moves) < 0: raise UsageError(self.no_action)
+        if len(actions) != self.n: self.refuse(-2)
+        if (self.cursor[TIME] >= self.cursor[END]).any(): self.refuse(-3)
+        if follow_rule(0, self.n, actions, *self._costs, self.table, self.rule, self.cursor, self.account, self.moves) < 0: self.refuse(-1)
         return self.moves
 
-    @property
-    def no_action(self): return f"an action lies outside 0..{self.choices - 1}: nothing was done"
+    def refuse(self, why):
+        "Raise what a step that did nothing has to say."
+        raise UsageError({-1: f"an action lies outside 0..{self.choices - 1}: nothing was done", -2: f"actions must be {self.n} integers, one a lane",
+                          -3: "an episode is over, or none has begun: start the lanes, or begin the next episode"}[why])
 
     def truth(self):
         "Regime index, lookback and conditional mean at each lane's bar (synthetic markets)."
@@ -152,6 +155,7 @@ def walk_lane(i, k, actions, by_log, cost, kappa, table, rule, cursor, account, 
     for row in range(PENDING, len(account)): account[row, i] = books[row, stop - 1]
     return stop
 
+# %% ../nbs/40_vector.ipynb #67f63d75
 @kernel(nogil=True)
 def roll(first, last, renews, actions, rules, world, tables, out):
     "Play `actions` [lanes, steps] in the lanes from `first` up to `last`, filling `out`; episodes that end begin anew if `renews`."
@@ -172,7 +176,7 @@ def roll(first, last, renews, actions, rules, world, tables, out):
             bars[:, k - 1], books[:, k - 1] = cursor[:, i], account[:, i]
             look(k - 1, k, window, seen, bars, books, observation[i, 1:])
 
-# %% ../nbs/40_vector.ipynb #9cfdcb8a
+# %% ../nbs/40_vector.ipynb #1a1fbedf
 def rollout(
     lanes,     # `Lanes`, started
     policy,    # integers [lanes, steps], or a function observations [lanes, width] -> actions [lanes]
@@ -182,32 +186,42 @@ def rollout(
     into=None, # an earlier `Rollout` of this shape, whose arrays are filled again: fresh memory costs as much as the steps
 ) -> Rollout:
     "Play many steps; the lanes stand behind them afterwards, as if they had been stepped one by one."
-    n, given = lanes.n, None if callable(policy) else np.asarray(policy)
+    n, given = lanes.n, None if callable(policy) else np.array(policy)
     if given is not None and (given.ndim != 2 or len(given) != n or given.dtype.kind not in "iu"): raise UsageError(f"actions have shape {given.shape}: give integers [{n} lanes, steps]")
     steps = steps if given is None else given.shape[1]
     if steps is None: raise UsageError("a policy that is a function needs steps=")
     at_least(1, whole=True, steps=steps, threads=threads)
-    if given is not None and not 0 <= given.min() <= given.max() < lanes.choices: raise UsageError(f"an action lies outside 0..{lanes.choices - 1}: nothing was done")
-    if not renews and lanes.cursor[TIME].max() + steps >= lanes.table.shape[1]: raise UsageError(f"{steps} steps lead past the last bar: give fewer, or let episodes begin anew")
-    out = np.empty((n, steps + 1, lanes.width), np.float32), np.empty((n, steps)), np.empty((n, steps)), np.empty((n, steps), np.int8)
-    if into is not None:
-        out = into.observation, into.target, into.reward, out[3]
-        if out[0].shape != (n, steps + 1, lanes.width): raise UsageError(f"into= holds observations {into.observation.shape}: give a rollout of {n} lanes and {steps} steps")
+    if given is not None and not 0 <= given.min() <= given.max() < lanes.choices: lanes.refuse(-1)
+    left = (lanes.cursor[END] - lanes.cursor[TIME]).min()
+    if left < 1: lanes.refuse(-3)
+    if not renews and steps > left: raise UsageError(f"{steps} steps lead past the end of an episode, {left} are left: give fewer, or let episodes begin anew")
+    out = _buffers(lanes, int(steps), into)
     lanes.fresh(), lanes.look(lanes.everyone)
     out[0][:, 0] = lanes.obs
     if given is None: given = _ask(policy, lanes, renews, *out)
     else:
-        play, edges = lambda *ends: roll(*ends, renews, given, lanes._rules, lanes._world, lanes._tables, out), np.linspace(0, n, threads + 1).astype(int)
-        with ThreadPoolExecutor(threads) as pool: list(pool.map(play, edges[:-1], edges[1:]))
+        play, edges = lambda *ends: roll(*ends, renews, given, lanes._rules, lanes._world, lanes._tables, out), np.linspace(0, n, int(threads) + 1).astype(int)
+        with ThreadPoolExecutor(int(threads)) as pool: list(pool.map(play, edges[:-1], edges[1:]))
         lanes.look(lanes.everyone)
     return Rollout(out[0], given, out[1], out[2], out[3] == TERMINATED, out[3] == TRUNCATED)
+
+def _buffers(lanes, steps, into):
+    "Arrays for observations, targets, rewards and endings: new ones, or those of an earlier rollout if they fit."
+    n = lanes.n
+    if into is None: return np.empty((n, steps + 1, lanes.width), np.float32), np.empty((n, steps)), np.empty((n, steps)), np.empty((n, steps), np.int8)
+    kept, shapes = [getattr(into, name, None) for name in ("observation", "target", "reward")], ((n, steps + 1, lanes.width), (n, steps), (n, steps))
+    for a, shape, kind in zip(kept, shapes, (np.float32, float, float)):
+        if not (isinstance(a, np.ndarray) and a.shape == shape and a.dtype == kind and a.flags.c_contiguous and a.flags.writeable):
+            raise UsageError(f"into= has no writeable arrays for {n} lanes and {steps} steps: give what rollout returned for as many")
+    return *kept, np.empty((n, steps), np.int8)
 
 def _ask(policy, lanes, renews, observation, target, reward, over):
     "Let a function decide step by step; returns its actions [lanes, steps]."
     actions = np.empty(target.shape, np.int64)
     for k in range(actions.shape[1]):
-        actions[:, k] = policy(lanes.obs)
-        ended = lanes.step(actions[:, k])
+        chosen = lanes._whole(policy(lanes.obs))
+        ended = lanes.step(chosen)
+        actions[:, k] = chosen
         target[:, k], reward[:, k], over[:, k] = lanes.account[TARGET], lanes.reward, lanes.over
         if ended and renews: lanes.next_episode(np.flatnonzero(lanes.over))
         observation[:, k + 1] = lanes.obs

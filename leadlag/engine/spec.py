@@ -35,7 +35,7 @@ class EnvSpec:
     follower: object = None       # historical: the follower's column, or several; see `pairs`
     rho: float = .3               # share of volatility the leader explains (of the market, and assumed by the filter)
     duration: float | None = None # mean bars between switches within an episode; None: no switches
-    length: int = 256             # decisions in an episode
+    length: int = 256             # decisions in an episode; on real prices no more than there are
     burn_in: int = 64             # bars seen before the first decision
     cost: float = .05             # paid per unit traded, percent
     kappa: float = .05            # holding charge: kappa * variance * |position| per bar
@@ -55,9 +55,13 @@ class EnvSpec:
         at_least(0, whole=True, most=self.length - 1, execution_lag=self.execution_lag), at_least(10, duration=10 if self.duration is None else self.duration)
         if self.observe == "raw" and self.window > self.burn_in: raise UsageError(f"window {self.window} is longer than burn_in {self.burn_in}: the first observation would look before the data")
         for name in ("lookbacks", "leader", "follower"):
-            if isinstance(getattr(self, name), (list, tuple, np.ndarray)): object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not self.lookbacks: raise UsageError("lookbacks is empty: give at least one")
+            several = getattr(self, name)
+            if hasattr(several, "__iter__") and not isinstance(several, str): object.__setattr__(self, name, tuple(several))
+        if not isinstance(self.lookbacks, tuple) or not self.lookbacks: raise UsageError(f"lookbacks is {self.lookbacks}: give a sequence of at least one")
         for k in self.lookbacks: at_least(1, whole=True, lookbacks=k)
+        object.__setattr__(self, "lookbacks", tuple(map(int, self.lookbacks)))
+        for name in ("length", "burn_in", "window", "execution_lag"): object.__setattr__(self, name, int(getattr(self, name)))
+        if self.synthetic and (self.leader, self.follower) != (None, None): raise UsageError("a synthetic market has one leader and one follower: leader= and follower= name columns of prices")
         get_regimes(self.regime), get_regimes(self.believe)
 
     @property

@@ -6,7 +6,7 @@
 __all__ = ['SEED', 'EPISODE', 'TIME', 'END', 'PAIR', 'FOLLOWS', 'RISK', 'SIGHT', 'POSITION', 'TARGET', 'EQUITY', 'COSTS',
            'CHARGES', 'PENDING', 'LEADER', 'FOLLOWER', 'MEAN', 'OUTLOOK', 'VARIANCE', 'START_EQUITY', 'RUIN', 'ONE',
            'TWO', 'EIGHT', 'TERMINATED', 'TRUNCATED', 'band', 'copy_eight', 'look', 'look_at', 'settle', 'ending',
-           'step_lanes', 'follow_rule', 'at_address', 'plan_of', 'step_at', 'step_one']
+           'step_lanes', 'follow_rule', 'at_address', 'Plan', 'step_at', 'step_one']
 
 # %% ../../nbs/38_engine.step.ipynb #5b8434f2
 import math
@@ -97,12 +97,12 @@ def ending(equity, by_log, last_bar):
 # %% ../../nbs/38_engine.step.ipynb #e61cf049
 @kernel
 def step_lanes(first, last, actions, by_log, cost, kappa, window, table, seen, cursor, account, obs, reward, over):
-    "Advance the lanes from `first` up to `last` by one bar; returns how many episodes ended, or -1, with nothing done, if an action is none of 0, 1, 2."
-    wrong, ended, lag, bars, flat = 0, 0, len(account) - PENDING, table.shape[1], table.reshape(-1)
+    "Advance the lanes from `first` up to `last` by one bar; returns how many episodes ended; nothing is done if an action is none of 0, 1, 2 (-1) or an episode is over (-3)."
+    wrong, late, ended, lag, bars, flat = 0, 0, 0, len(account) - PENDING, table.shape[1], table.reshape(-1)
     times, ends, follows, risk = cursor[TIME], cursor[END], cursor[FOLLOWS], cursor[RISK]
     position, target, wealth, costs, charges = account[POSITION], account[TARGET], account[EQUITY], account[COSTS], account[CHARGES]
-    for i in range(first, last): wrong += (actions[i] < 0) | (actions[i] > 2)
-    if wrong > 0: return -1
+    for i in range(first, last): wrong, late = wrong + ((actions[i] < 0) | (actions[i] > 2)), late + (times[i] >= ends[i])
+    if wrong + late > 0: return -1 if wrong > 0 else -3
     for i in range(np.uintp(first), np.uintp(last)):
         t, decided = times[i], actions[i] - 1.
         held = decided
@@ -139,16 +139,23 @@ def at_address(typing, address):
     "A pointer from an integer."
     return types.voidptr(address), lambda context, builder, signature, args: builder.inttoptr(args[0], cgutils.voidptr_t)
 
-def plan_of(
-    window, by_log, cost, kappa, # as `step_lanes` takes them
-    table, seen, cursor, account, over, obs, reward, # C-contiguous arrays that outlive the plan
-) -> np.ndarray: # int64
-    "Addresses and shapes of what a step works on; the last two entries are the costs, bit for bit."
-    arrays = table, seen, cursor, account, over, obs, reward
-    if not all(a.flags.c_contiguous for a in arrays): raise UsageError("a plan is made of C-contiguous arrays")
-    shapes = *seen.shape, len(table), len(cursor), len(account), *obs.shape, window, by_log
-    return np.array([a.ctypes.data for a in arrays] + list(shapes) + np.array([cost, kappa], float).view(np.int64).tolist())
+class Plan:
+    "Addresses and shapes of what a step works on, and the arrays themselves, so that they live as long."
 
+    def __init__(self,
+        window, by_log, cost, kappa, # as `step_lanes` takes them
+        table, seen, cursor, account, over, obs, reward, # C-contiguous arrays
+    ):
+        arrays = table, seen, cursor, account, over, obs, reward
+        if not all(a.flags.c_contiguous for a in arrays): raise UsageError("a plan is made of C-contiguous arrays")
+        shapes = *seen.shape, len(table), len(cursor), len(account), *obs.shape, window, by_log
+        self.given = window, by_log, cost, kappa, *arrays
+        self.numbers = np.array([a.ctypes.data for a in arrays] + list(shapes) + np.array([cost, kappa], float).view(np.int64).tolist())
+        self.at = self.numbers.ctypes.data
+
+    def __reduce__(self): return Plan, self.given  # a copy has arrays of its own, at other addresses
+
+# %% ../../nbs/38_engine.step.ipynb #74f774d0
 @kernel
 def step_at(plan, actions, obs, reward):
     "`step_lanes` for all lanes of the plan that lies at an address, with buffers of the caller's."
