@@ -32,7 +32,7 @@ class LeadLag:
     strength: float       # >= 0: |value| of the curve at `lag`, in units of `measure`
     sign: int             # 1: the follower goes the same way; -1: inversely
     pvalue: float         # of the largest over all lags searched; NaN where it was not asked for
-    ci: tuple             # (low, high), 95 % interval of sign * strength at `lag`
+    ci: tuple             # (low, high), 95 % interval of `value`, given the lag found; NaN where none is kept
     n: int                # bars, or overlapping tick intervals, that it rests on
     method: str           # "crosscorr", "hayashi_yoshida", "lead_lag_ratio", "ccf_auc", "levy", "thermal"
     measure: str          # what strength is: "correlation", "area, %²", …
@@ -40,6 +40,12 @@ class LeadLag:
     unit: str = "bars"    # of lag: "bars" or "s"
     swapped: bool = False # the series given first was found to follow
     note: str = ""        # what alignment left out, duplicates, ...
+    shared: bool = False  # movement on the same bar, with memory in the series, leaves as much at this lag
+
+    @property
+    def value(self) -> float:
+        "The strength with its sign, where the measure has one: a ratio, a share and an area have none."
+        return self.sign*self.strength if self.measure.startswith("correlation") else self.strength
 
     @property
     def found(self) -> bool:
@@ -53,9 +59,9 @@ class LeadLag:
 
     @property
     def mutual(self) -> bool:
-        "Whether the other direction stands out of the band as well, so that neither leads alone."
+        "Whether neither leads alone: the other direction stands out of the band as well, or movement on the same bar explains the link."
         back = self._back()
-        return bool(((back.value < back.low) | (back.value > back.high)).any())
+        return self.shared or bool(((back.value < back.low) | (back.value > back.high)).any())
 
     def _back(self): return self.curve[self.curve.lag < 0] if "lag" in self.curve and self.lag > 0 else self.curve[:0]
 
@@ -72,29 +78,32 @@ class LeadLag:
         return _plot_curve(self, ax)
 
 # %% ../../nbs/28_estimators.result.ipynb #a761c3b9
+def _interval_name(r): return "95 % interval given this lag" if r.measure.startswith("correlation") else "95 % interval"
+
 def _evidence(r):
-    "p, interval and n, as far as they were computed."
+    "p, interval and n, as far as they were computed; no interval around what chance would give."
     p = "not tested against chance" if np.isnan(r.pvalue) else f"p = {r.pvalue:.2g}"
-    ci = f"95 % interval {r.ci[0]:.3g} to {r.ci[1]:.3g}" if np.isfinite(r.ci).all() else ""
+    ci = f"{_interval_name(r)} {r.ci[0]:.3g} to {r.ci[1]:.3g}" if r.found and np.isfinite(r.ci).all() else ""
     return ", ".join(filter(None, (p, ci, f"n = {r.n}")))
 
 def _sentence(r):
     "The finding in words; no leader is named where chance does as well."
-    size, by = f"{r.measure} {r.sign*r.strength:.3g}", f" by {w}" if (w := lag_in_words(r.lag, r.unit)) else ""
+    size, by = f"{r.measure} {r.value:.3g}", f" by {w}" if (w := lag_in_words(r.lag, r.unit)) else ""
     if np.isnan(r.pvalue): text = f"{r.leader} is ahead of {r.follower}{by}: {size} ({_evidence(r)})."
     elif not r.found:
         text = f"No lead found between {r.leader} and {r.follower}: the strongest, {size}{f' with {r.leader} ahead' + by if by else ''}, is what chance gives ({_evidence(r)})."
     else:
         other = f"; the other way round at most {r.reverse:.2g}" if np.isfinite(r.reverse) else ""
-        both = ", beyond chance too, so that neither leads alone" if r.mutual else ""
-        text = f"{r.leader} leads {r.follower}{by}{', inversely' if r.sign < 0 else ''}: {size} ({_evidence(r)}){other}{both}."
+        why = ", no more than movement on the same bar leaves there" if r.shared else ", beyond chance too"
+        if r.mutual: text = f"{r.leader} and {r.follower} are linked and neither leads alone: {size} with {r.leader} ahead{by} ({_evidence(r)}){other}{why}."
+        else: text = f"{r.leader} leads {r.follower}{by}{', inversely' if r.sign < 0 else ''}: {size} ({_evidence(r)}){other}."
     swap = f" {r.follower} was given as the leader; the roles are swapped here." if r.swapped else ""
     return text + swap + (f" Note: {r.note}." if r.note else "")
 
 def _html(r):
     "The sentence and a table of two columns, for Jupyter."
-    rows = {"method": r.method, "lag": lag_in_words(r.lag, r.unit) or "no single lag", r.measure: f"{r.sign*r.strength:.4g}",
-            "95 % interval": f"{r.ci[0]:.3g} to {r.ci[1]:.3g}", "p-value": f"{r.pvalue:.3g}", "other way round": f"{r.reverse:.3g}", "n": r.n}
+    rows = {"method": r.method, "lag": lag_in_words(r.lag, r.unit) or "no single lag", r.measure: f"{r.value:.4g}",
+            _interval_name(r): f"{r.ci[0]:.3g} to {r.ci[1]:.3g}" if r.found else "nan", "p-value": f"{r.pvalue:.3g}", "other way round": f"{r.reverse:.3g}", "n": r.n}
     table = "".join(f"<tr><th style='text-align:left'>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in rows.items() if "nan" not in str(v))
     return f"<p>{escape(r.sentence)}</p><table>{table}</table>"
 
@@ -106,14 +115,14 @@ def _plot_curve(
     "Value against lag (or bar), the simultaneous band behind it, the lag found in colour."
     ax = axes(ax, figsize=(7, 2.6)); curve, over = r.curve, r.curve.columns[0]
     word = lag_in_words(r.lag, r.unit); scale = r.lag/float(word.split()[0]) if word and r.unit == "s" else 1
-    x, value, hit = curve[over]/scale, curve.value, (curve[over] == r.lag) & r.found & (over == "lag")
+    x, value, hit = curve[over]/scale, curve.value, (curve[over] == r.lag) & (r.found and not r.mutual) & (over == "lag")
     if curve.low.notna().any(): ax.fill_between(x, curve.low, curve.high, color="0.88", step="mid" if over == "lag" else None, label="95 % of chance, the whole curve")
     if over == "lag" and len(curve) <= 101:
         width = .6*float(x.diff().min())
         ax.bar(x[~hit], value[~hit], width=width, color="0.45")
         if hit.any(): ax.bar(x[hit], value[hit], width=width, color=COLOURS[1], label=f"{r.leader} leads by {word}")
     else:
-        ax.plot(x, value, color=COLOURS[1] if r.found and over != "lag" else "0.35", lw=.8)
+        ax.plot(x, value, color=COLOURS[1] if r.found and not r.mutual and over != "lag" else "0.35", lw=.8)
         if hit.any(): ax.plot(x[hit], value[hit], "o", color=COLOURS[1], label=f"{r.leader} leads by {word}")
     where = f"lag in {word.split()[1] if scale != 1 else r.unit} (right: {r.leader} first, left: {r.follower} first)"
     ax.set(xlabel=where if over == "lag" else over, ylabel=r.measure)
@@ -136,8 +145,11 @@ class LeadLagMatrix:
 
     @property
     def found(self) -> pd.DataFrame:
-        "The pairs whose false discovery rate is at most 5 %."
-        return self.pairs[self.pairs.q <= .05]
+        "The pairs with a leader: false discovery rate at most 5 %, and not mutual."
+        return self.pairs[(self.pairs.q <= .05) & ~self._mutual]
+
+    @property
+    def _mutual(self): return self.pairs.mutual.astype(bool) if "mutual" in self.pairs else self.pairs.q > 1
 
     @property
     def scores(self) -> pd.Series:
@@ -154,9 +166,8 @@ class LeadLagMatrix:
     def sentence(self) -> str:
         "How many pairs have a leader."
         if not self.pairs.q.notna().any(): return f"{len(self.pairs)} pairs of {len(self.names)} assets, strongest first, not tested against chance." + (f" Note: {self.note}." if self.note else "")
-        mutual = self.found.mutual if "mutual" in self.found else self.found.q > 1
-        both = f"; {mutual.sum()} more are linked, and neither leads alone" if mutual.any() else ""
-        sure = (~mutual).sum()
+        mutual, sure = int(((self.pairs.q <= .05) & self._mutual).sum()), len(self.found)
+        both = f"; {mutual} more {'is' if mutual == 1 else 'are'} linked, and neither leads alone" if mutual else ""
         return (f"{sure} of the {len(self.pairs)} pairs of {len(self.names)} assets {'has' if sure == 1 else 'have'} a leader at a false discovery rate of 5 %{both}."
                 + (f" Note: {self.note}." if self.note else ""))
 
@@ -169,12 +180,12 @@ def _plot_matrix(
     result,  # LeadLagMatrix
     ax=None, # Axes or None
 ):
-    "Heat map, leaders down and followers across: strength with its sign, coloured only where q <= .05."
+    "Heat map, leaders down and followers across: strength with its sign, coloured only for pairs with a leader."
     names = list(result.names); cells = np.full((len(names),)*2, np.nan)
     ax = axes(ax, figsize=(4.4, 3)); found = result.found
     for row in found.itertuples():
         i, j = names.index(row.leader), names.index(row.follower)
-        cells[i, j] = row.sign*row.strength
+        cells[i, j] = row.sign*row.strength if result.measure.startswith("correlation") else row.strength
         if len(names) <= 12 and np.isfinite(row.lag): ax.text(j, i, f"{row.lag:.3g}", ha="center", va="center", fontsize=8)
     top = 1.5*found.strength.max() if len(found) and found.strength.max() > 0 else 1 # pale enough to read the lag written in
     image = ax.imshow(cells, cmap="RdBu_r", vmin=-top, vmax=top)
