@@ -50,6 +50,11 @@ class Batch:
         "What the compiled step needs to know, with buffers that the caller keeps."
         return Plan(self.window, *self._rules[:3], self.table, *self._sight, self.over, obs, reward)
 
+    def refuse(self, why):
+        "Raise what a step that did nothing has to say."
+        raise UsageError({-1: f"an action lies outside 0..{self.choices - 1}: nothing was done", -2: f"actions must be {self.n} integers, one a lane",
+                          -3: "an episode is over, or none has begun: start the lanes, or begin the next episode"}[why])
+
 # %% ../nbs/40_vector.ipynb #03259a4c
 class Lanes(Batch):
     "A batch of accounts that can be started and stepped."
@@ -90,11 +95,6 @@ class Lanes(Batch):
         if (self.cursor[TIME] >= self.cursor[END]).any(): self.refuse(-3)
         if follow_rule(0, self.n, actions, *self._costs, self.table, self.rule, self.cursor, self.account, self.moves) < 0: self.refuse(-1)
         return self.moves
-
-    def refuse(self, why):
-        "Raise what a step that did nothing has to say."
-        raise UsageError({-1: f"an action lies outside 0..{self.choices - 1}: nothing was done", -2: f"actions must be {self.n} integers, one a lane",
-                          -3: "an episode is over, or none has begun: start the lanes, or begin the next episode"}[why])
 
     def truth(self):
         "Regime index, lookback and conditional mean at each lane's bar (synthetic markets)."
@@ -176,7 +176,30 @@ def roll(first, last, renews, actions, rules, world, tables, out):
             bars[:, k - 1], books[:, k - 1] = cursor[:, i], account[:, i]
             look(k - 1, k, window, seen, bars, books, observation[i, 1:])
 
-# %% ../nbs/40_vector.ipynb #1a1fbedf
+# %% ../nbs/40_vector.ipynb #9e6ccd08
+def _buffers(lanes, steps, into):
+    "Arrays for observations, targets, rewards and endings: new ones, or those of an earlier rollout if they fit."
+    n = lanes.n
+    if into is None: return np.empty((n, steps + 1, lanes.width), np.float32), np.empty((n, steps)), np.empty((n, steps)), np.empty((n, steps), np.int8)
+    kept, shapes = [getattr(into, name, None) for name in ("observation", "target", "reward")], ((n, steps + 1, lanes.width), (n, steps), (n, steps))
+    for a, shape, kind in zip(kept, shapes, (np.float32, float, float)):
+        if not (isinstance(a, np.ndarray) and a.shape == shape and a.dtype == kind and a.flags.c_contiguous and a.flags.writeable):
+            raise UsageError(f"into= has no writeable arrays for {n} lanes and {steps} steps: give what rollout returned for as many")
+    return *kept, np.empty((n, steps), np.int8)
+
+def _ask(policy, lanes, renews, observation, target, reward, over):
+    "Let a function decide step by step; returns its actions [lanes, steps]."
+    actions = np.empty(target.shape, np.int64)
+    for k in range(actions.shape[1]):
+        chosen = lanes._whole(policy(lanes.obs))
+        ended = lanes.step(chosen)
+        actions[:, k] = chosen
+        target[:, k], reward[:, k], over[:, k] = lanes.account[TARGET], lanes.reward, lanes.over
+        if ended and renews: lanes.next_episode(np.flatnonzero(lanes.over))
+        observation[:, k + 1] = lanes.obs
+    return actions
+
+# %% ../nbs/40_vector.ipynb #f5fba8da
 def rollout(
     lanes,     # `Lanes`, started
     policy,    # integers [lanes, steps], or a function observations [lanes, width] -> actions [lanes]
@@ -204,25 +227,3 @@ def rollout(
         with ThreadPoolExecutor(int(threads)) as pool: list(pool.map(play, edges[:-1], edges[1:]))
         lanes.look(lanes.everyone)
     return Rollout(out[0], given, out[1], out[2], out[3] == TERMINATED, out[3] == TRUNCATED)
-
-def _buffers(lanes, steps, into):
-    "Arrays for observations, targets, rewards and endings: new ones, or those of an earlier rollout if they fit."
-    n = lanes.n
-    if into is None: return np.empty((n, steps + 1, lanes.width), np.float32), np.empty((n, steps)), np.empty((n, steps)), np.empty((n, steps), np.int8)
-    kept, shapes = [getattr(into, name, None) for name in ("observation", "target", "reward")], ((n, steps + 1, lanes.width), (n, steps), (n, steps))
-    for a, shape, kind in zip(kept, shapes, (np.float32, float, float)):
-        if not (isinstance(a, np.ndarray) and a.shape == shape and a.dtype == kind and a.flags.c_contiguous and a.flags.writeable):
-            raise UsageError(f"into= has no writeable arrays for {n} lanes and {steps} steps: give what rollout returned for as many")
-    return *kept, np.empty((n, steps), np.int8)
-
-def _ask(policy, lanes, renews, observation, target, reward, over):
-    "Let a function decide step by step; returns its actions [lanes, steps]."
-    actions = np.empty(target.shape, np.int64)
-    for k in range(actions.shape[1]):
-        chosen = lanes._whole(policy(lanes.obs))
-        ended = lanes.step(chosen)
-        actions[:, k] = chosen
-        target[:, k], reward[:, k], over[:, k] = lanes.account[TARGET], lanes.reward, lanes.over
-        if ended and renews: lanes.next_episode(np.flatnonzero(lanes.over))
-        observation[:, k + 1] = lanes.obs
-    return actions
