@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TIMER', 'THREADS', 'SIZES', 'KEYS', 'Worker', 'Peer', 'peer_python', 'Claim', 'Topic', 'open_peers', 'versions',
-           'measure', 'same', 'ratios', 'spread', 'summarise', 'number', 'sized', 'verdicts']
+           'measure', 'same', 'ratios', 'rival', 'spread', 'summarise', 'number', 'sized', 'verdicts']
 
 # %% ../../nbs/79_benchmarks.timing.ipynb #e21f5f1b
 import hashlib, json, os, re, shutil, subprocess, sys, tempfile
@@ -117,7 +117,7 @@ class Claim:
     name: str            # of the job
     target: float | None # the bound; None: the ratio is shown and nothing asked of it
     sizes: dict = field(default_factory=dict)  # sizes of the job
-    against: str = ""    # the job it is held against; "": the value itself is bounded
+    against: str | tuple = "" # the job it is held against, or several: the fastest of them; "": the value itself is bounded
     other: dict = None   # sizes of that job; None: the same
     most: bool = False   # True: at most the target, instead of at least
 
@@ -133,7 +133,7 @@ class Topic:
     jobs: tuple     # of (name, sizes)
     claims: tuple   # of `Claim`
     plot: object    # function of the summary and an Axes
-    once: tuple = ()  # names of jobs that are run in the first round only: those that take minutes
+    at_most: dict = field(default_factory=dict)  # name of a job that takes minutes to the rounds it is run in, from the first on
 
 # %% ../../nbs/79_benchmarks.timing.ipynb #617a6bf3
 def open_peers(topic, stack, folder, failed):
@@ -163,7 +163,7 @@ def measure(
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         workers = [stack.enter_context(Worker(topic.source, folder=folder)), *(open_peers(topic, stack, folder, failed) if peers else [])]
         whose = {name: worker for worker in workers for name in worker.names}
-        todo = [(k, name, sizes) for k in range(runs) for name, sizes in topic.jobs if name in whose and not (k and name in topic.once)]
+        todo = [(k, name, sizes) for k in range(runs) for name, sizes in topic.jobs if name in whose and k < topic.at_most.get(name, runs)]
         for k, name, sizes in progress(todo, topic.name):
             if name in failed: continue
             worker = whose[name]
@@ -189,6 +189,12 @@ def ratios(mine, theirs):
     beside = mine["run"].map(theirs if len(theirs) > 1 else lambda run: theirs.iloc[0])
     return beside / mine["value"] if mine["unit"].iloc[0] in ("µs", "s") else mine["value"] / beside
 
+def rival(rows, claim):
+    "Rows of what a claim is held against: of several jobs the fastest."
+    names = (claim.against,) if isinstance(claim.against, str) else claim.against
+    found = [there for name in names if len(there := same(rows, name, claim.sizes if claim.other is None else claim.other))]
+    return max(found, key=lambda r: r["value"].median() * (-1 if r["unit"].iloc[0] in ("µs", "s") else 1), default=rows[:0])
+
 def spread(values, prefix=""):
     "Median, smallest, largest."
     return {prefix + how: getattr(values, how)() for how in ("median", "min", "max")}
@@ -206,16 +212,16 @@ def summarise(
         line = job | {"runs": len(mine)} | spread(mine["value"])
         about = []
         for claim in (c for c in claims if c.name == job["name"] and c.sizes == sizes):
-            theirs = same(rows, claim.against, claim.sizes if claim.other is None else claim.other)
+            theirs = rival(rows, claim)
             if claim.against and not len(theirs): continue
-            ratio = spread(ratios(mine, theirs), "ratio_") if claim.against else {}
-            about.append({"against": claim.against, **ratio, "at": None if claim.target is None else "most" if claim.most else "least", "target": claim.target,
+            ratio = spread(ratios(mine, theirs), "ratio_") | {"against": theirs["name"].iloc[0], "other_runs": len(theirs)} if claim.against else {"against": ""}
+            about.append({**ratio, "at": "beside" if claim.target is None else "most" if claim.most else "least", "target": claim.target,
                           "met": claim.met(ratio.get("ratio_median", line["median"]))})
         out += [line | a for a in about or [{"against": ""}]]
-    table = pd.DataFrame(out).reindex(columns=[*KEYS, "runs", "median", "min", "max", "against", "ratio_median", "ratio_min", "ratio_max", "at", "target", "met"])
+    table = pd.DataFrame(out).reindex(columns=[*KEYS, "runs", "median", "min", "max", "against", "other_runs", "ratio_median", "ratio_min", "ratio_max", "at", "target", "met"])
     return table
 
-# %% ../../nbs/79_benchmarks.timing.ipynb #84cf37ef
+# %% ../../nbs/79_benchmarks.timing.ipynb #9980c24e
 def number(value) -> str:
     "Three digits, and no more zeros than needed."
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
