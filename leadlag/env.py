@@ -61,7 +61,8 @@ class LeadLagEnv(gym.Env):
         move_to(self.lanes, **options)
         self._over = False
         self._obs[:] = self.lanes.obs
-        return self._obs.flatten(), one_info(self.lanes, self._books)
+        pair = {} if self.lanes.synthetic else {"pair": self.env_spec.pairs[self.lanes.cursor[PAIR, 0]]}
+        return self._obs.flatten(), one_info(self.lanes, self._books) | pair
 
     def step(self, action):
         "Decide at this bar, earn the next one's return; (observation, reward, terminated, truncated, info)."
@@ -133,9 +134,9 @@ def begin_anew(lanes) -> dict:
     return info
 
 def all_info(lanes) -> dict:
-    "Every lane's account and bar, and on a synthetic market the truth with its regimes as indices into `lanes.regimes`; masks as Gymnasium wants."
+    "Every lane's account and bar; the truth with its regimes as indices into `lanes.regimes`, or on real prices the index of the pair in `EnvSpec.pairs`; masks as Gymnasium wants."
     info = ledger(lanes) | {"bar": lanes.cursor[TIME].copy()}
-    if lanes.spec.synthetic: info["truth"] = lanes.truth()
+    info |= {"truth": lanes.truth()} if lanes.synthetic else {"pair": lanes.cursor[PAIR].copy()}
     everyone = np.ones(lanes.n, bool)
     return info | {f"_{name}": everyone for name in info}
 

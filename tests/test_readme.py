@@ -26,7 +26,11 @@ def test_links_lead_somewhere():
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.S))
-def test_python_runs_as_printed(block, capsys):
+def test_python_runs_as_printed(block, capsys, tmp_path, monkeypatch):
+    import numpy as np
+    levels = 100 * np.exp(np.random.default_rng(0).standard_normal((400, 3)).cumsum(0) / 100)
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame(levels, columns=["US", "JP", "KR"], index=pd.bdate_range("2020-01-01", periods=400, name="date")).to_csv("prices.csv")
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
 
 

@@ -100,7 +100,8 @@ def dated_rows(
     seen = [str(v) for v in first if not (pd.isna(v) or v == "")]
     looks = bool(seen) and pd.Series(seen[:1], dtype="str").str.match(r"\d{4}-\d\d-\d\d|\d\d?[/.]\d\d?[/.]\d{4}").iloc[0]
     if seen and (called in DATES or looks): return frame.iloc[:, 1:].set_axis(read_times(first, name))
-    return frame.iloc[:, 1:] if called in NUMBERED and seen == [str(i) for i in range(len(frame))] else frame
+    if called in NUMBERED and seen == [str(i) for i in range(len(frame))]: return dated_rows(frame.iloc[:, 1:], name)  # the dates may come next
+    return frame
 
 # %% ../../nbs/19_markets.tables.ipynb #9ffa8d53
 def _cell(value):
