@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from .core import at_least, choose, kernel, UsageError
+from .engine.spec import settle_fields
 from .estimators.regime_filter import RegimeFilter, run_filter
 from .universe_panel import METHODS, PATHS, PairTable, window_matrix
 
@@ -53,6 +54,7 @@ class UniverseSpec:
         at_least(1, whole=True, stride=self.stride, length=self.length), at_least(.001, most=.5, share=self.share)
         at_least(0, max_bytes=self.max_bytes, cost=self.cost, alpha=self.alpha, beta=self.beta, gamma=self.gamma)
         at_least(0, whole=True, most=self.length - 1, execution_lag=self.execution_lag)
+        settle_fields(self, whole=("lowest", "highest", "lags", "reference", "stride", "length", "execution_lag", *(("initial",) if self.initial is not None else ())))
         RegimeFilter(self.believe, self.rho, self.hazard)
 
     @property
