@@ -26,7 +26,7 @@ class BenchSpeed:
     runs: int = 5            # rounds; at least five for a number worth quoting
     seconds: float = .4      # processor time of one measurement
     peers: bool = True       # install the programs compared with beside and time them too
-    thorough: bool = False   # repeat in every round what takes minutes; else it is run once
+    thorough: bool = False   # repeat in every round what takes minutes; else it is run once, or three times where it has a seed
     overwrite: bool = False  # replace an earlier run of that name (its other topics are kept)
 
     def __post_init__(self):
@@ -61,7 +61,7 @@ def measured(topic, config):
     "Rows of one topic, and what `config.json` says of them."
     import pandas as pd
     from dataclasses import replace
-    rows, about, failed = measure(replace(topic, once=()) if config.thorough else topic, config.runs, config.seconds, config.peers)
+    rows, about, failed = measure(replace(topic, at_most={}) if config.thorough else topic, config.runs, config.seconds, config.peers)
     return pd.DataFrame(rows), {"runs": config.runs, "seconds": config.seconds, "thorough": config.thorough, "versions": about, "failed": failed, "code": code_version()}
 
 def bench_speed(config: BenchSpeed) -> Path:
@@ -87,14 +87,15 @@ def missed(table) -> str:
 
 def claim_lines(table) -> list:
     "A table of the targets in Markdown."
-    held = table[table["target"].notna() | table["ratio_median"].notna()]
-    lines = ["| | measured | smallest to largest | target | |", "|---|---|---|---|---|"] if len(held) else []
+    held = table[table["at"].notna()]
+    lines = ["| | measured | smallest to largest | rounds | target | |", "|---|---|---|---|---|---|"] if len(held) else []
     for _, r in held.iterrows():
         times, asked = r["ratio_median"] == r["ratio_median"], r["target"] == r["target"]
         low, mid, high = (number(r[f"{'ratio_' if times else ''}{how}"]) for how in ("min", "median", "max"))
         name = f"{r['name']}{f' ({sized(r)})' if sized(r) else ''}"
-        verdict = f"at {r['at']} {number(r['target'])} | {'met' if str(r['met']) == 'True' else '**missed**'}" if asked else " | "
-        lines.append(f"| {name} | {mid} {'× ' + r['against'] if times else r['unit']} | {low} to {high} | {verdict} |")
+        runs = f"{r['runs']}, the other {r['other_runs']:.0f}" if times and r["other_runs"] != r["runs"] else r["runs"]
+        verdict = f"at {r['at']} {number(r['target'])} | {'met' if str(r['met']) == 'True' else '**missed**'}" if asked else "shown beside | "
+        lines.append(f"| {name} | {mid} {'× ' + r['against'] if times else r['unit']} | {low} to {high} | {runs} | {verdict} |")
     return lines
 
 def row_lines(table) -> list:
@@ -123,8 +124,9 @@ def bench_page(
     return "\n".join(lines) + "\n"
 
 # %% ../../nbs/84_benchmarks.speed.ipynb #c3570351
-PREFACE = ("Processor time on one thread. Each program runs in an environment of its own; ours and the others' are timed in turns, and ratios are taken within "
-           "a round: the median of the rounds, the smallest and the largest. `leadlag bench speed` measures all of it again and writes the files that this page is made from.")
+PREFACE = ("Processor time on one thread, except where a row says “wall clock”: those use every core and are timed by the clock. Each program runs in an environment of its own; ours and the others' are timed in turns, and ratios are taken within "
+           "a round: the median of the rounds, the smallest and the largest. What takes minutes is run in fewer rounds, most of it once; "
+           "the column of rounds says how often, and a ratio to something that was run once has only our own spread. Rows without target are shown beside and judged by nobody. `leadlag bench speed` measures all of it again and writes the files that this page is made from.")
 
 # %% ../../nbs/84_benchmarks.speed.ipynb #8dd44eb7
 if __name__ == "__main__": sys.exit(run(bench_speed, BenchSpeed))
