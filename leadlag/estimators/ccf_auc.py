@@ -8,8 +8,7 @@ __all__ = ['imbalance', 'ccf_auc', 'ccf_auc_matrix']
 # %% ../../nbs/31_estimators.ccf_auc.ipynb #b290f61f
 import numpy as np, pandas as pd
 from ..core import DataError
-from .base import (as_lags, as_pair, block_interval, circular_t, correlation_of, counted_pvalue, discovery_rates, draws, grass,
-                                     lag_products, null_draws, panel_pvalues, standardise, whole)
+from .base import (as_lags, as_pair, circular_t, counted_pvalue, discovery_rates, draws, grass, null_draws, panel_pvalues, standardise, whole)
 from .crosscorr import antisymmetric, curve_of, each_lag, pairs_judged, panel_of
 from .result import LeadLag, LeadLagMatrix
 
@@ -33,21 +32,18 @@ def ccf_auc(
     follower,    # returns of the supposed follower, on the same bars
     lags=5,      # an integer K for 1..K on either side, or a sequence of lags
     n_null=500,  # chance windows behind the p-value; 0: no test
-    n_boot=500,  # resamples behind the interval; 0: none
-    seed=0,      # of both
+    seed=0,      # of the chance windows
     names=None,  # (leader's, follower's); default: the Series' own
 ) -> LeadLag:
-    "The leader's share of all lagged correlation of a pair, with a p-value and an interval."
-    lags, n_null, n_boot, seed = _both_sides(lags), draws(n_null), whole(n_boot, "n_boot", 0), whole(seed, "seed", 0)
+    "The leader's share of all lagged correlation of a pair, with a p-value."
+    lags, n_null, seed = _both_sides(lags), draws(n_null), whole(seed, "seed", 0)
     x, y, names, note = as_pair(leader, follower, names, min_bars=2*int(lags.max()) + 20)
-    corr, count, _, t, Z, W = curve_of(x, y, names, lags); D = imbalance(lags)
+    corr, count, _, t, Z, _, _ = curve_of(x, y, names, lags); D = imbalance(lags)
     size = np.abs(np.nan_to_num(corr)); total = size.sum(); forth = size[lags > 0].sum()/total
     swapped = bool(forth < .5); turn = -1 if swapped else 1
     null = null_draws(circular_t(*Z.T), lags, n_null, seed, D)[0]
-    def share(sums): s = np.abs(correlation_of(sums)); return float(s[turn*lags > 0].sum()/max(s.sum(), 1e-300))
-    ci = block_interval(lag_products(*Z.T, *W.T, lags), share, len(x), n_boot, seed)
     curve = pd.DataFrame({"lag": turn*lags, "value": size/total, "low": np.nan, "high": np.nan, "n": count.astype(int)})[::turn].reset_index(drop=True)
-    return LeadLag(*names[::turn], np.nan, float(max(forth, 1 - forth)), 1, counted_pvalue(float(D(t)), null), ci, int(count.min()),
+    return LeadLag(*names[::turn], np.nan, float(max(forth, 1 - forth)), 1, counted_pvalue(float(D(t)), null), (np.nan, np.nan), int(count.min()),
                    "ccf_auc", "share of |correlation|", curve, swapped=swapped, note=note)
 
 # %% ../../nbs/31_estimators.ccf_auc.ipynb #4ce2bc6c

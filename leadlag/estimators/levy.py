@@ -8,7 +8,7 @@ __all__ = ['PATHS', 'increments', 'running_area', 'turned', 'levy_area', 'levy_a
 # %% ../../nbs/31_estimators.levy.ipynb #6da43f42
 import numpy as np, pandas as pd
 from ..core import DataError, UsageError, choose
-from .base import as_pair, as_panel, block_interval, circular_t, counted_pvalue, discovery_rates, draws, level, null_draws, panel_pvalues, whole
+from .base import COPIES, as_pair, as_panel, block_interval, circular_t, counted_pvalue, discovery_rates, draws, level, null_draws, panel_pvalues, refuse_copies, resamples, standardise, whole
 from .crosscorr import antisymmetric
 from .result import LeadLag, LeadLagMatrix
 
@@ -59,6 +59,14 @@ def _area_chance(
     return counted_pvalue(abs(t[0]), null), float(level(null)*np.sqrt((x*x) @ (z*z))/2)
 
 # %% ../../nbs/31_estimators.levy.ipynb #64471153
+def _scaled(values, names):
+    "Centred columns divided by powers of two near their largest move, as rows, and those powers; `DataError` where an area would overflow or vanish."
+    size = np.abs(values).max(0); power = 2.**np.clip(np.frexp(size)[1], -1021, 1023); rows = (values/power - (values/power).mean(0)).T
+    for extreme, name in ((size.max() > 1e140, names[size.argmax()]), (size.min() < 1e-140, names[size.argmin()])):
+        if extreme: raise DataError(f"series {name!r} has a largest value of {size[list(names).index(name)]:.3g}, of which no area can be taken: give returns in percent")
+    return np.ascontiguousarray(rows), power
+
+# %% ../../nbs/31_estimators.levy.ipynb #397461f7
 def levy_area(
     *,
     leader,        # returns of the supposed leader, % per bar: Series, array or list
@@ -70,21 +78,22 @@ def levy_area(
     names=None,    # (leader's, follower's); default: the Series' own
 ) -> LeadLag:
     "Lévy area of a pair, with a null band, a p-value and, for the path of returns, an interval."
-    choose(path, PATHS, "path"); n_null, n_boot, seed = draws(n_null), whole(n_boot, "n_boot", 0), whole(seed, "seed", 0)
+    choose(path, PATHS, "path"); n_null, n_boot, seed = draws(n_null), resamples(n_boot), whole(seed, "seed", 0)
     x, y, names, note = as_pair(leader, follower, names, min_bars=30)
     for values, name in zip((x, y), names):
         if gaps := np.isnan(values).sum(): raise DataError(f"series {name!r} misses {gaps} bars, the first at position "
                                                            f"{np.isnan(values).argmax()}: give a stretch without gaps")
-    x, y = x - x.mean(), y - y.mean()
+    (x, y), sizes = _scaled(np.column_stack([x, y]), names); refuse_copies(x @ y/np.sqrt((x @ x)*(y @ y)), names)
     if swapped := bool(x @ turned(y, path) < 0): x, y, names = y, x, names[::-1]
     area = running_area(*increments(np.column_stack([x, y]), path).T)
-    z = _sheared(x, y, path); pvalue, band = _area_chance(x, z, path, n_null, seed); n = len(x)
-    ci = block_interval((x*z/2)[:, None], lambda sums: float(sums[0]), n, n_boot if path == "returns" else 0, seed)
+    z = _sheared(x, y, path); pvalue, band = _area_chance(x, z, path, n_null, seed); n, unit = len(x), sizes[0]*sizes[1]
+    area, band = area*unit, band*unit
+    ci = block_interval((x*z*unit/2)[:, None], lambda sums: float(sums[0]), n, n_boot if path == "returns" else 0, seed)
     bars = np.arange(n - len(area), n)
     curve = pd.DataFrame({"bar": bars, "value": area, "low": -band, "high": band, "n": bars + 1})
     return LeadLag(*names, 1. if path == "returns" else np.nan, abs(float(area[-1])), 1, pvalue, ci, n, "levy", f"area of the {path} path, %²", curve, swapped=swapped, note=note)
 
-# %% ../../nbs/31_estimators.levy.ipynb #c776ac0e
+# %% ../../nbs/31_estimators.levy.ipynb #02f011fa
 def levy_areas(
     values,         # (bars, assets) returns in % per bar
     path="returns", # as in `levy_area`
@@ -94,7 +103,15 @@ def levy_areas(
     half = (np.cumsum(moves, axis=0) - moves).T @ moves
     return (half - half.T)/2
 
-# %% ../../nbs/31_estimators.levy.ipynb #3c3a0816
+# %% ../../nbs/31_estimators.levy.ipynb #b090297d
+def _no_copies(columns, note):
+    "Numbers (i, j) of the pairs that are two series and not one; the note counts the others."
+    i, j = np.triu_indices(len(columns), 1); Z = standardise(columns.T)[0]; two = np.abs((Z.T @ Z/len(Z))[i, j]) <= COPIES
+    if not two.any(): raise DataError("all series of the panel are copies of one: nobody can be first")
+    lost = (~two).sum(); left = f"{lost} pair{'s'*bool(lost > 1)} left out, of which one series is a copy of the other" if lost else ""
+    return i[two], j[two], "; ".join(filter(None, (note, left)))
+
+# %% ../../nbs/31_estimators.levy.ipynb #11c24ffb
 def levy_matrix(
     panel,          # bars x assets, returns in % per bar
     *,
@@ -108,8 +125,8 @@ def levy_matrix(
     full = ~np.isnan(values).any(0); gappy = [n for n, f in zip(names, full) if not f]
     if full.sum() < 2: raise DataError(f"{len(gappy)} of {len(names)} assets miss bars, the first of them {gappy[0]!r}: give a stretch without gaps")
     if gappy: note = "; ".join(filter(None, (note, f"with gaps and left out: {', '.join(gappy)}")))
-    names = tuple(n for n, f in zip(names, full) if f); values = values[:, full] - values[:, full].mean(0)
-    areas, columns = levy_areas(values, path), np.ascontiguousarray(values.T); i, j = np.triu_indices(len(names), 1)
+    names = tuple(n for n, f in zip(names, full) if f); columns, unit = _scaled(values[:, full], names)
+    areas = levy_areas(columns.T, path)*np.outer(unit, unit); i, j, note = _no_copies(columns, note)
     def of(a, b): return circular_t(columns[a], _sheared(columns[a], columns[b], path))
     p = panel_pvalues(of, i, j, [0], n_null, seed, per_draw=_reads(len(values), path)); size = areas[i, j]; labels = np.array(names, dtype=object)
     lead, follow = np.where(size >= 0, i, j), np.where(size >= 0, j, i)
@@ -118,7 +135,7 @@ def levy_matrix(
     return LeadLagMatrix(pairs.sort_values(["p", "strength"], ascending=[True, False], kind="stable", ignore_index=True),
                          antisymmetric(names, i, j, size), names, "levy", f"area of the {path} path, %²", "%²", note=note)
 
-# %% ../../nbs/31_estimators.levy.ipynb #0dcc47cb
+# %% ../../nbs/31_estimators.levy.ipynb #8e6a38f0
 def _window(start, stop, n, least):
     "A window of at least `least` of n bars, as integers."
     if not 0 <= start <= stop - least or stop > n: raise UsageError(f"the window ({start}, {stop}) does not fit: give at least {least} bars within [0, {n})")
@@ -134,7 +151,7 @@ def _prefixes(moves):
     for S in turn: S -= S.T.copy() # in place and bar by bar, so that the peak stays near the size of the table
     return place, prefix(np.arange(len(moves))[:, None]*moves), turn, turn.sum(2)
 
-# %% ../../nbs/31_estimators.levy.ipynb #20f9fb0c
+# %% ../../nbs/31_estimators.levy.ipynb #e701ad9b
 class LevyTable:
     "Prefix sums of a panel: Lévy areas of all pairs in any window [start, stop) in time proportional to assets²."
     def __init__(
