@@ -9,7 +9,7 @@ __all__ = ['LEAST', 'Contrast', 'contrast', 'mirror_test', 'hayashi_yoshida', 'l
 from dataclasses import dataclass, replace
 import numpy as np, pandas as pd
 from ..core import DataError, UsageError
-from .base import whole
+from .base import draws, resamples, whole
 from .jump_points import block_contrasts
 from .result import LeadLag
 from .ticks import TickPair, lag_grid, tick_pair
@@ -51,7 +51,14 @@ def _within_reach(pair, reach):
         if (values == values[0]).all(): raise DataError(f"series {name!r} does not move while both are observed: leave it out, or give more of it")
     return pair
 
-# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #06b6e425
+# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #895759bc
+def _largest_move(values, name):
+    "The largest move of a series; `DataError` where the difference of two prices is no number."
+    with np.errstate(over="ignore"): top = np.abs(np.diff(values)).max()
+    if not np.isfinite(top): raise DataError(f"series {name!r} has moves beyond the largest number: give it in larger units")
+    return top
+
+# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #59661297
 LEAST = 20 # moves of either series, for a test
 
 def contrast(
@@ -68,7 +75,8 @@ def contrast(
     pair = tick_pair(leader=leader, follower=follower, names=names)
     pair, grid, note = lag_grid(pair, lags, step)
     pair = replace(_within_reach(pair, int(grid[-1])), note="; ".join(filter(None, (pair.note, note))))
-    sides, turned = [(pair.t, pair.x), (pair.s, pair.y)], _turned(pair)
+    powers = [int(np.frexp(_largest_move(v, name))[1]) for v, name in zip((pair.x, pair.y), pair.names)]
+    sides, turned = [(t, np.ldexp(v, -power)) for t, v, power in zip((pair.t, pair.s), (pair.x, pair.y), powers)], _turned(pair)
     (t, x), (s, y) = sides[::-1] if turned else sides        # blocks are counted in moves of the sparser series
     moves = len(t) - 1
     if blocks is None:
@@ -78,10 +86,11 @@ def contrast(
     parts = block_contrasts(t, x, s, y, grid, edges, method)
     squares = np.column_stack([np.add.reduceat(np.diff(x)**2, edges[:-1]), np.bincount(np.searchsorted(t[edges[1:-1]], s[1:]), np.diff(y)**2, len(edges) - 1)])
     total = squares.sum(0); norm = float(np.sqrt(total[0])*np.sqrt(total[1]))
+    scale = float(np.ldexp(np.longdouble(1), sum(powers)))
     if turned: parts, squares, total = parts[:, ::-1], squares[:, ::-1], total[::-1]
-    return Contrast(pair, grid, parts/norm, squares/total, norm)
+    return Contrast(pair, grid, parts/norm, squares/total, norm*scale)
 
-# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #e9575392
+# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #a6412b5f
 def _excess(value, odd):
     "Signed excess of each lag over its mirror image, for curves (..., lags) and odd parts (blocks, lags), and the spread it is measured in."
     spread = np.sqrt((odd*odd).sum(0)); spread = spread + np.median(spread)/4; spread[spread == 0] = 1
@@ -94,6 +103,7 @@ def mirror_test(
 ):              # excess (lags,), its p-value, half-width (lags,) of the band that the curve leaves where the excess is beyond 95 % of chance
     "Does one direction exceed the other by more than when random blocks of time run backwards?"
     rng, half = np.random.default_rng(seed), parts.shape[1]//2; value = parts.sum(0)
+    if not np.isfinite(value).all(): raise DataError("the contrast is not a number, and nothing can be said: look for moves of extreme size")
     odd = (parts - parts[:, ::-1])/2; excess, spread = _excess(value, odd)
     flips, largest, even = rng.choice([-1., 1.], (n_null, len(parts))), np.zeros(n_null), (value + value[::-1])/2
     for k in range(half + 1, parts.shape[1], 20_000):       # the positive half is enough; in portions of bounded memory
@@ -102,7 +112,7 @@ def mirror_test(
     cut = np.sort(largest)[-int(.05*(n_null + 1))]          # p <= .05 exactly where the excess is beyond it
     return excess, float((1 + (largest >= excess.max()*(1 - 1e-9)).sum())/(1 + n_null)), np.abs(value[::-1]) + cut*(1 + 1e-10)*spread
 
-# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #a632f78d
+# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #60071c01
 def _interval(c, k, n_boot, seed):
     "95 % interval of the correlation at lag number k; NaN where no resamples are asked for."
     if not n_boot: return np.nan, np.nan
@@ -118,8 +128,7 @@ def _note(c):
 
 def _draws(n_null, n_boot, seed):
     "The numbers of draws and the seed, checked."
-    if 0 < (n_null := whole(n_null, "n_null", 0)) < 19: raise UsageError(f"n_null is {n_null}: give 19 or more, or 0 for no test")
-    return n_null, whole(n_boot, "n_boot", 0), whole(seed, "seed", 0)
+    return draws(n_null), resamples(n_boot), whole(seed, "seed", 0)
 
 def hayashi_yoshida(
     *,
@@ -144,7 +153,7 @@ def hayashi_yoshida(
     return LeadLag(*c.pair.names[::turn], abs(int(c.lags[k]))/c.pair.per_second, float(size[k]), -1 if value[k] < 0 else 1, p,
                    _interval(c, k, n_boot, seed), int(c.curve.n[k]), "hayashi_yoshida", "correlation", curve, "s", turn < 0, _note(c))
 
-# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #73be7ed2
+# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #f215a227
 def _ratio_pvalue(ahead, behind, n_null, seed):
     "p of the ratio of squared sums, two-sided, against random blocks run backwards; NaN without draws."
     if not n_null: return np.nan

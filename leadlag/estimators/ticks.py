@@ -41,6 +41,8 @@ def _times(
 def _levels(series, name):
     "The values of a Series as floats, NaN where missing."
     raw = series.to_numpy()
+    if raw.dtype.kind == "O" and (words := [k for k, v in enumerate(raw) if isinstance(v, str)]):
+        raise DataError(f"series {name!r} holds the text {raw[words[0]]!r} at {series.index[words[0]]}: give prices as numbers only")
     try: values = np.array(raw, dtype=float) if raw.dtype.kind in "iufO" else None
     except (TypeError, ValueError): values = None
     if values is None: raise DataError(f"series {name!r} holds {series.dtype} that are no numbers: give prices as numbers only")
@@ -97,6 +99,7 @@ def tick_pair(
     names=None, # (leader's, follower's), else the Series' own
 ) -> TickPair:
     "Two Series as ticks on one clock, with a note of what was dropped or rounded."
+    if isinstance(names, str): raise UsageError(f"names is the text {names!r}: give two, as names=(leader's, follower's)")
     names = tuple(map(str, names or [n if (n := getattr(z, "name", None)) is not None else role for z, role in ((leader, "leader"), (follower, "follower"))]))
     if len(set(names)) != 2 or len(names) != 2: raise UsageError(f"the names are {names}: give two different ones as names=(leader's, follower's)")
     (kind, t, x, per, note), (other, s, y, per_s, note_s) = _ticks(leader, names[0]), _ticks(follower, names[1])
@@ -133,6 +136,7 @@ def _default_lags(pair):
 
 def _given_lags(lags, step, per):
     "Lags as the caller gave them: nanoseconds, and a note on rounding."
+    if isinstance(lags, (set, frozenset)): lags = list(lags)
     one = np.ndim(lags) == 0 or isinstance(lags, str)
     listed = [lags] if one else list(lags)
     if not listed: raise UsageError("no lag is given: give one at least, or leave lags out")
@@ -141,8 +145,9 @@ def _given_lags(lags, step, per):
     if not one:
         if step is not None: raise UsageError("a list of lags and a step are given: give the largest lag with a step, or the list alone")
         return np.abs(ns), note
-    largest, least = abs(int(ns[0])), 10**9//per
-    width = abs(int(ns[1])) if step is not None else max(least, largest//100//least*least)
+    if (ns < 0).any(): raise UsageError(f"the largest lag or the step is below 0: lags are searched in both directions, so give it without the sign")
+    largest, least = int(ns[0]), 10**9//per
+    width = int(ns[1]) if step is not None else max(least, largest//100//least*least)
     if not 0 < width <= largest: raise UsageError(f"a step of {width/1e9:g} s up to a largest lag of {largest/1e9:g} s leaves no lag to search: give a step between 0 and the largest lag")
     if largest//width > 5_000_000: raise UsageError(f"{2*(largest//width)} lags are too many: give a larger step")
     return np.arange(1, largest//width + 1)*width, note
