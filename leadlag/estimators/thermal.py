@@ -13,7 +13,7 @@ from math import exp, log
 import numpy as np, pandas as pd
 from numba import njit
 from ..core import COLOURS, DataError, UsageError, at_least, axes, choose, kernel
-from .base import as_lags, as_pair, block_interval, counted_pvalue, standardise
+from .base import as_lags, as_pair, counted_pvalue, draws, refuse_copies, standardise, whole
 from .result import LeadLag, lag_in_words
 
 # %% ../../nbs/35_estimators.thermal.ipynb #85f55923
@@ -90,7 +90,7 @@ def on_common_scale(
         r = np.clip(np.cumsum(u*v)[k]/(k + 1 + WARM_UP), -.99, .99)
     else:
         u, v = standardise(np.column_stack([x, y]))[0].T
-        if abs(r := np.mean(u*v)) > .999: raise DataError(f"the two series have a correlation of {r:+.4f} on the same bar: they are one series twice")
+        refuse_copies(r := np.mean(u*v), ("the first", "the second"))
     if choose(same_bar, SAME_BAR, "treatment of the same bar") == "keep": return u, v
     a, b = 1/np.sqrt(1 + r), 1/np.sqrt(1 - r)
     return ((a + b)*u + (a - b)*v)/2, ((a - b)*u + (a + b)*v)/2
@@ -158,7 +158,7 @@ class LagPath(LeadLag):
         back = lag_in_words(round(-self.curve.value[self.curve.high < 0].median(), 2), self.unit)
         return (f"The lead changes hands between {self.leader} and {self.follower}: {self.leader} leads by {lag_in_words(self.lag, self.unit)} for {self.ahead:.0%} "
                 f"of the time, {self.follower} by {back} for the rest{', inversely' if self.sign < 0 else ''}; {self.measure} {self.sign*self.strength:.2f} "
-                f"(p = {self.pvalue:.2g}, 95 % interval {self.ci[0]:.2g} to {self.ci[1]:.2g}, n = {self.n}).{f' Note: {self.note}.' if self.note else ''}")
+                f"(p = {self.pvalue:.2g}, n = {self.n}).{f' Note: {self.note}.' if self.note else ''}")
 
     def plot(self, ax=None):
         "The lag through time with 95 % of the weight of the paths."
@@ -229,13 +229,12 @@ def thermal_path(
     causal=False,   # True: the curve at a bar uses no later bar
     same_bar="remove", # or "keep": what both share on the same bar
     n_null=199,     # draws behind the p-value; 0: none
-    n_boot=500,     # resamples behind the interval; 0: none
-    seed=0,         # of both
+    seed=0,         # of the draws
     names=None,     # (leader's, follower's); default: the Series' own
     max_bytes=2e9,  # larger tables of weights are refused
 ) -> LagPath:
     "Thermal optimal path of a pair: the course of its lag, who is ahead for longer, and whether chance does as well."
-    at_least(1e-3, temperature=temperature); at_least(0, stiffness=stiffness); at_least(0, whole=True, n_null=n_null, n_boot=n_boot, seed=seed)
+    at_least(1e-3, temperature=temperature); at_least(0, stiffness=stiffness); n_null, seed = draws(n_null), whole(seed, "seed", 0)
     (low, high), cost = _band(lags), (float(temperature), float(stiffness))
     x, y, names, note, index = _checked_pair(leader, follower, names, 2*max(abs(low), abs(high)) + 3*BLOCK + 30)
     if (need := 80.*len(x)*(high - low + 1)) > max_bytes: raise UsageError(f"the weights would take {need:.2g} bytes, the bound is {max_bytes:.2g}: give fewer lags or a shorter stretch")
@@ -248,8 +247,7 @@ def thermal_path(
     smooth = _curve(layers[even]//2, weights[even], low, len(x)); lead = smooth.value[smooth.value > 0]
     curve = curve if causal else smooth
     sums = path_products(weights, layers, u, v, low)[smooth.bar]; strength = abs(_correlation(sums.sum(0)))
-    ci = block_interval(sums, _correlation, len(sums), n_boot, seed)
     freed = (*on_common_scale(x, y), low, high, *cost)
     p = counted_pvalue(best_sign(*freed)[0], sign_chance(*freed, n_null, seed)) if n_null else np.nan
-    return LagPath(*names, float(round(lead.median(), 2)), strength, sign, p, ci, len(x), "thermal",
+    return LagPath(*names, float(round(lead.median(), 2)), strength, sign, p, (np.nan, np.nan), len(x), "thermal",
                    "correlation along the path", curve.set_index(index[curve.bar]), swapped=swapped, note=note, ahead=_ahead(weights, low), causal=causal)
