@@ -19,7 +19,7 @@ from .core import choose, dumps, free_folder, progress, read_json, run_folder, s
 class Scan:
     "Settings of `leadlag scan`."
     prices: Annotated[Positional[str], arg(metavar="PRICES")]  # CSV, TSV or Parquet file, dates first, a column per asset; or a data set's name
-    method: str = "crosscorr"       # "crosscorr", "ccf_auc", "levy", "thermal", "hayashi_yoshida" or "lead_lag_ratio"
+    method: str = "crosscorr"       # "crosscorr", "ccf_auc", "levy", "thermal", "hayashi_yoshida", "lead_lag_ratio", or "auto": by whether the columns share their times
     max_lag: int | None = None      # lags 1 to this (bars; seconds for ticks) are searched in both directions; default: the method's own, 20 for crosscorr
     kind: str = "levels"            # "levels" (prices) or "returns" (simple, in percent)
     columns: tuple[str, ...] = ()   # which columns; all, if none is named
@@ -47,9 +47,9 @@ def tell_prices(prices):
 
 def _asked(config, prices):
     "What the method is given: prices for ticks, returns else."
-    from leadlag.estimators.lead_lag import METHODS, TICKS
-    choose(config.method, METHODS, "method")
-    return prices.levels if config.method in TICKS else prices.returns, dict(method=config.method, lags=config.max_lag, n_null=config.n_null, seed=config.seed)
+    from leadlag.estimators.lead_lag import METHODS, TICKS, which_of
+    method = which_of(prices.levels) if config.method == "auto" else config.method; choose(method, METHODS, "method")
+    return prices.levels if method in TICKS else prices.returns, dict(method=method, lags=config.max_lag, n_null=config.n_null, seed=config.seed)
 
 def _picture(result):
     "The network of leads beside the map of all pairs."
@@ -64,9 +64,10 @@ def scan(config: Scan):
     from leadlag.estimators.lead_lag import lead_lag_matrix
     from leadlag.markets.historical import load
     if config.output and Path(config.output).suffix not in (".png", ".svg"): raise UsageError(f"output is {config.output}: give a file that ends in .png or .svg")
+    if config.top < 0: raise UsageError(f"top is {config.top}: give the number of pairs to show, or 0 for all")
     prices = load(config.prices, kind=config.kind, columns=list(config.columns) or None); tell_prices(prices)
     panel, asked = _asked(config, prices); result = lead_lag_matrix(panel, **asked)
-    pairs = result.pairs if config.json or config.top < 1 else result.pairs.head(config.top)
+    pairs = result.pairs if config.json or not config.top else result.pairs.head(config.top)
     rows = pairs.astype(object).where(pairs.notna(), None).to_dict("records")
     if config.json: print(dumps({"pairs": rows, "measure": result.measure, "dropped": prices.dropped.to_dict("records"), "findings": [asdict(f) for f in prices.findings],
                                  "note": result.note, "mutual": MUTUAL, "config": asdict(config)}), end="")
