@@ -93,7 +93,7 @@ def levy_area(
     curve = pd.DataFrame({"bar": bars, "value": area, "low": -band, "high": band, "n": bars + 1})
     return LeadLag(*names, 1. if path == "returns" else np.nan, abs(float(area[-1])), 1, pvalue, ci, n, "levy", f"area of the {path} path, %²", curve, swapped=swapped, note=note)
 
-# %% ../../nbs/31_estimators.levy.ipynb #02f011fa
+# %% ../../nbs/31_estimators.levy.ipynb #4ccb310b
 def levy_areas(
     values,         # (bars, assets) returns in % per bar
     path="returns", # as in `levy_area`
@@ -103,7 +103,7 @@ def levy_areas(
     half = (np.cumsum(moves, axis=0) - moves).T @ moves
     return (half - half.T)/2
 
-# %% ../../nbs/31_estimators.levy.ipynb #b090297d
+# %% ../../nbs/31_estimators.levy.ipynb #11c24ffb
 def _no_copies(columns, note):
     "Numbers (i, j) of the pairs that are two series and not one; the note counts the others."
     i, j = np.triu_indices(len(columns), 1); Z = standardise(columns.T)[0]; two = np.abs((Z.T @ Z/len(Z))[i, j]) <= COPIES
@@ -111,7 +111,7 @@ def _no_copies(columns, note):
     lost = (~two).sum(); left = f"{lost} pair{'s'*bool(lost > 1)} left out, of which one series is a copy of the other" if lost else ""
     return i[two], j[two], "; ".join(filter(None, (note, left)))
 
-# %% ../../nbs/31_estimators.levy.ipynb #11c24ffb
+# %% ../../nbs/31_estimators.levy.ipynb #20f9fb0c
 def levy_matrix(
     panel,          # bars x assets, returns in % per bar
     *,
@@ -135,7 +135,7 @@ def levy_matrix(
     return LeadLagMatrix(pairs.sort_values(["p", "strength"], ascending=[True, False], kind="stable", ignore_index=True),
                          antisymmetric(names, i, j, size), names, "levy", f"area of the {path} path, %²", "%²", note=note)
 
-# %% ../../nbs/31_estimators.levy.ipynb #8e6a38f0
+# %% ../../nbs/31_estimators.levy.ipynb #0bee8ca1
 def _window(start, stop, n, least):
     "A window of at least `least` of n bars, as integers."
     if not 0 <= start <= stop - least or stop > n: raise UsageError(f"the window ({start}, {stop}) does not fit: give at least {least} bars within [0, {n})")
@@ -151,7 +151,7 @@ def _prefixes(moves):
     for S in turn: S -= S.T.copy() # in place and bar by bar, so that the peak stays near the size of the table
     return place, prefix(np.arange(len(moves))[:, None]*moves), turn, turn.sum(2)
 
-# %% ../../nbs/31_estimators.levy.ipynb #e701ad9b
+# %% ../../nbs/31_estimators.levy.ipynb #fef37672
 class LevyTable:
     "Prefix sums of a panel: Lévy areas of all pairs in any window [start, stop) in time proportional to assets²."
     def __init__(
