@@ -42,13 +42,14 @@ class LeadLagEnv(gym.Env):
         self.env_spec = make_spec(market=market, **settings)
         self.lanes, self.render_mode, self._seeded, self._over = Lanes(self.env_spec, 1), render_mode, False, True
         self.observation_space, self.action_space = spaces(self.lanes)
-        self._obs, self._reward, self._books = np.zeros((1, self.lanes.width), np.float32), np.zeros(1), self.lanes.account[:PENDING, 0]
+        self._obs, self._reward = np.zeros((1, self.lanes.width), np.float32), np.zeros(1)
         self._plan = self.lanes.plan_with(self._obs, self._reward)
+        self.__setstate__({})
 
     def __setstate__(self, state):
-        "A copy looks at its own books."
+        "A copy looks at its own books, observation and plan."
         self.__dict__.update(state)
-        self._books = self.lanes.account[:PENDING, 0]
+        self._books, self._row, self._at = self.lanes.account[:PENDING, 0], self._obs[0], self._plan.at
 
     def reset(self, *, seed=None, options=None):
         "Begin an episode; `options={'start': bar, 'pair': index}` makes the first decision at that bar, and plays that pair of several."
@@ -62,17 +63,17 @@ class LeadLagEnv(gym.Env):
         self._over = False
         self._obs[:] = self.lanes.obs
         pair = {} if self.lanes.synthetic else {"pair": self.env_spec.pairs[self.lanes.cursor[PAIR, 0]]}
-        return self._obs.flatten(), one_info(self.lanes, self._books) | pair
+        return self._row.copy(), one_info(self.lanes, self._books) | pair
 
     def step(self, action):
         "Decide at this bar, earn the next one's return; (observation, reward, terminated, truncated, info)."
         if self._over: raise UsageError("this episode is over: call reset" if self._seeded else "step before reset: call reset first")
         lanes, action = self.lanes, whole(action)
         if lanes.by_rule: action = lanes.by_lookback(np.array([action]))[0]
-        over = step_one(self._plan.at, action)
+        over = step_one(self._at, action)
         if over < 0: lanes.refuse(over)
         self._over = over > 0
-        return self._obs.flatten(), self._reward.item(), over == TERMINATED, over == TRUNCATED, one_info(lanes, self._books)
+        return self._row.copy(), self._reward.item(), over == TERMINATED, over == TRUNCATED, one_info(lanes, self._books)
 
 # %% ../nbs/41_env.ipynb #bac0b2c3
 def one_info(lanes, books) -> dict:
