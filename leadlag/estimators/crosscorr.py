@@ -10,7 +10,7 @@ __all__ = ['lagged_correlations', 'lagged_errors', 'mutual', 'curve_of', 'crossc
 import numpy as np, pandas as pd
 from ..core import DataError
 from .base import (as_lags, as_pair, as_panel, block_interval, circular_t, correlation_of, counted_pvalue, discovery_rates, draws,
-                                     grass, lag_products, level, null_draws, panel_pvalues, resamples, standardise, whole)
+                                     grass, lag_products, level, null_draws, panel_pvalues, standardise, whole)
 from .result import LeadLag, LeadLagMatrix
 
 # %% ../../nbs/30_estimators.crosscorr.ipynb #2f1f4c5e
@@ -89,7 +89,7 @@ def crosscorr(
     names=None,  # (leader's, follower's); default: the Series' own
 ) -> LeadLag:
     "Lagged cross-correlation of a pair, with a simultaneous null band, the p-value of its largest lag and an interval."
-    lags, n_null, n_boot, seed = as_lags(lags), draws(n_null), resamples(n_boot), whole(seed, "seed", 0)
+    lags, n_null, n_boot, seed = as_lags(lags), draws(n_null), draws(n_boot, "n_boot"), whole(seed, "seed", 0)
     x, y, names, note = as_pair(leader, follower, names, min_bars=2*int(np.abs(lags).max()) + 20)
     corr, count, error, t, Z, W, table = curve_of(x, y, names, lags)
     null = null_draws(circular_t(*Z.T), lags[lags != 0], n_null, seed)[0]

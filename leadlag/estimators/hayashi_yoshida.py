@@ -9,7 +9,7 @@ __all__ = ['LEAST', 'Contrast', 'contrast', 'mirror_test', 'hayashi_yoshida', 'l
 from dataclasses import dataclass, replace
 import numpy as np, pandas as pd
 from ..core import DataError, UsageError
-from .base import draws, resamples, whole
+from .base import draws, whole
 from .jump_points import block_contrasts
 from .result import LeadLag
 from .ticks import TickPair, lag_grid, tick_pair
@@ -123,12 +123,13 @@ def _interval(c, k, n_boot, seed):
     return i.low, i.high
 
 def _note(c):
-    "What was dropped, and the correlation at lag 0."
-    return "; ".join(filter(None, (c.pair.note, f"at lag 0 the correlation is {c.value[len(c.lags)//2]:+.2f}")))
+    "What was dropped, the correlation at lag 0, and a word on correlations above 1."
+    above = f"correlations above 1 ({np.abs(c.value).max():.2f}) come of moves that continue within a series: they count in the covariance, not in the variances" if np.abs(c.value).max() > 1 else ""
+    return "; ".join(filter(None, (c.pair.note, f"at lag 0 the correlation is {c.value[len(c.lags)//2]:+.2f}", above)))
 
 def _draws(n_null, n_boot, seed):
     "The numbers of draws and the seed, checked."
-    return draws(n_null), resamples(n_boot), whole(seed, "seed", 0)
+    return draws(n_null), draws(n_boot, "n_boot"), whole(seed, "seed", 0)
 
 def hayashi_yoshida(
     *,
@@ -153,7 +154,7 @@ def hayashi_yoshida(
     return LeadLag(*c.pair.names[::turn], abs(int(c.lags[k]))/c.pair.per_second, float(size[k]), -1 if value[k] < 0 else 1, p,
                    _interval(c, k, n_boot, seed), int(c.curve.n[k]), "hayashi_yoshida", "correlation", curve, "s", turn < 0, _note(c))
 
-# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #f215a227
+# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #23894337
 def _ratio_pvalue(ahead, behind, n_null, seed):
     "p of the ratio of squared sums, two-sided, against random blocks run backwards; NaN without draws."
     if not n_null: return np.nan

@@ -14,6 +14,7 @@ import numpy as np, pandas as pd
 from numba import njit
 from ..core import COLOURS, DataError, UsageError, at_least, axes, choose, kernel
 from .base import as_lags, as_pair, counted_pvalue, draws, refuse_copies, standardise, whole
+from .levy import gapless
 from .result import LeadLag, lag_in_words
 
 # %% ../../nbs/35_estimators.thermal.ipynb #85f55923
@@ -200,11 +201,11 @@ def _band(lags):
 def _checked_pair(leader, follower, names, least):
     "as_pair without gaps; and the bars' own names, where a series has an index."
     x, y, names, note = as_pair(leader, follower, names, min_bars=least)
+    both, _, rows, ends = gapless(np.column_stack([x, y]), names, least); x, y = both.T.copy(); note = "; ".join(filter(None, (note, ends)))
     for values, name in zip((x, y), names):
-        if gaps := np.isnan(values).sum(): raise DataError(f"series {name!r} misses {gaps} bar{'s'*bool(gaps > 1)}, the first at position {np.isnan(values).argmax()}: give a stretch without gaps")
         if not values[:WARM_UP].std() > 0: raise DataError(f"series {name!r} does not move in its first {WARM_UP} bars: start later")
     found = [s.index for s in (leader, follower) if isinstance(s, pd.Series)]
-    return x, y, names, note, found[0].intersection(found[-1]) if found else pd.RangeIndex(len(x))
+    return x, y, names, note, (found[0].intersection(found[-1]) if found else pd.RangeIndex(rows.stop))[rows]
 
 def _causal_curve(x, y, low, high, temperature, stiffness, swapped):
     "Curve from the past only, at each bar with the sign that has fitted better so far; turned over where the roles are."

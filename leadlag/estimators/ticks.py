@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 import numpy as np, pandas as pd
 from ..core import DataError, UsageError
+from .base import names_of
+from .result import lag_in_words
 
 # %% ../../nbs/32_estimators.ticks.ipynb #ff8a0abc
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -84,7 +86,7 @@ class TickPair:
 
     def __repr__(self):
         names, per = self.names, self.per_second; unit = {v: k for k, v in PER_SECOND.items()}[per]
-        text = f"{names[0]}: {len(self.t)} ticks, {names[1]}: {len(self.s)} ticks, in {unit}; they share {self.shared/per:.6g} s"
+        text = f"{names[0]}: {len(self.t)} ticks, {names[1]}: {len(self.s)} ticks, in {unit}; they share {lag_in_words(self.shared/per, 's')}"
         return text + (f". Note: {self.note}" if self.note else "")
 
 def _rebased(t, per, origin, fine, name):
@@ -99,9 +101,7 @@ def tick_pair(
     names=None, # (leader's, follower's), else the Series' own
 ) -> TickPair:
     "Two Series as ticks on one clock, with a note of what was dropped or rounded."
-    if isinstance(names, str): raise UsageError(f"names is the text {names!r}: give two, as names=(leader's, follower's)")
-    names = tuple(map(str, names or [n if (n := getattr(z, "name", None)) is not None else role for z, role in ((leader, "leader"), (follower, "follower"))]))
-    if len(set(names)) != 2 or len(names) != 2: raise UsageError(f"the names are {names}: give two different ones as names=(leader's, follower's)")
+    names = names_of(leader, follower, names)
     (kind, t, x, per, note), (other, s, y, per_s, note_s) = _ticks(leader, names[0]), _ticks(follower, names[1])
     if kind != other: raise UsageError(f"{names[0]!r} is indexed by {kind} and {names[1]!r} by {other}: bring both to one, for instance with .tz_localize")
     fine, origin = max(per, per_s), int(min(int(t[0])//per, int(s[0])//per_s))
@@ -165,5 +165,5 @@ def lag_grid(
     fine = next(per for per in PER_SECOND.values() if per >= pair.per_second and not (ns % (10**9//per)).any())
     t, s = (_rebased(z, pair.per_second, 0, fine, name) for z, name in zip((pair.t, pair.s), pair.names))
     pair = replace(pair, t=t, s=s, per_second=fine); half = ns//(10**9//fine)
-    if half[-1] >= pair.shared: raise UsageError(f"the largest lag is {half[-1]/fine:g} s and {pair.names[0]} and {pair.names[1]} share {pair.shared/fine:g} s: give shorter lags or longer series")
+    if half[-1] >= pair.shared: raise UsageError(f"the largest lag is {lag_in_words(half[-1]/fine, 's')} and {pair.names[0]} and {pair.names[1]} share {lag_in_words(pair.shared/fine, 's')}: give shorter lags or longer series")
     return pair, np.r_[-half[::-1], 0, half], note
