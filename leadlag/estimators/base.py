@@ -116,7 +116,7 @@ def as_panel(
     kept = {name: _numbers(column, name) for name, column in zip(names, columns)}
     dead = [name for name, values in kept.items() if _dead(values)]
     for name in dead: del kept[name]
-    if len(kept) < 2: raise DataError(f"the panel has {len(kept)} usable columns of {len(names)}: give two at least")
+    if len(kept) < 2: raise DataError(f"the panel has {len(kept)} usable column{'s'*(len(kept) != 1)} of {len(names)}: give two at least")
     return np.column_stack(list(kept.values())), tuple(kept), f"constant or empty and left out: {', '.join(dead)}" if dead else ""
 
 # %% ../../nbs/29_estimators.base.ipynb #078ab63b

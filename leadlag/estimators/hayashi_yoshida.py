@@ -106,8 +106,9 @@ def mirror_test(
     if not np.isfinite(value).all(): raise DataError("the contrast is not a number, and nothing can be said: look for moves of extreme size")
     odd = (parts - parts[:, ::-1])/2; excess, spread = _excess(value, odd)
     flips, largest, even = rng.choice([-1., 1.], (n_null, len(parts))), np.zeros(n_null), (value + value[::-1])/2
-    for k in range(half + 1, parts.shape[1], 20_000):       # the positive half is enough; in portions of bounded memory
-        at = slice(k, k + 20_000); drawn = flips @ odd[:, at]
+    portion = max(1, 4_000_000//n_null)                     # of lags, so that memory is bounded; the positive half is enough
+    for k in range(half + 1, parts.shape[1], portion):
+        at = slice(k, k + portion); drawn = flips @ odd[:, at]
         largest = np.maximum(largest, (np.abs(np.abs(even[at] + drawn) - np.abs(even[at] - drawn))/spread[at]).max(1))
     cut = np.sort(largest)[-int(.05*(n_null + 1))]          # p <= .05 exactly where the excess is beyond it
     return excess, float((1 + (largest >= excess.max()*(1 - 1e-9)).sum())/(1 + n_null)), np.abs(value[::-1]) + cut*(1 + 1e-10)*spread
@@ -124,7 +125,7 @@ def _interval(c, k, n_boot, seed):
 
 def _note(c):
     "What was dropped, the correlation at lag 0, and a word on correlations above 1."
-    above = f"correlations above 1 ({np.abs(c.value).max():.2f}) come of moves that continue within a series: they count in the covariance, not in the variances" if np.abs(c.value).max() > 1 else ""
+    above = f"a Hayashi-Yoshida correlation may be above 1 (here {np.abs(c.value).max():.2f}): moves that continue within a series count in the covariance, not in the variances" if np.abs(c.value).max() > 1 else ""
     return "; ".join(filter(None, (c.pair.note, f"at lag 0 the correlation is {c.value[len(c.lags)//2]:+.2f}", above)))
 
 def _draws(n_null, n_boot, seed):

@@ -78,19 +78,19 @@ def plot_network(
     arrows, height, left = links(result, most); linked = {*arrows.leader, *arrows.follower}
     shown = [name for name in height.index if name in linked or len(height) <= 30]; number = {name: k for k, name in enumerate(shown)}
     at = dict(zip(number, place(len(number), [(number[a], number[b]) for a, b in zip(arrows.leader, arrows.follower)])))
-    ax = axes(ax, figsize=(7, max(2.6, .6 + .15*len(number))))
+    ax = axes(ax, figsize=(7, max(2.6, .6 + .15*len(number)))); factor, unit = getattr(result, "spoken", (1., "")); timed = len(arrows) <= 15 and arrows.lag.notna().any()
     for row in arrows[::-1].itertuples():
-        label = f"{row.lag:.3g}" if len(arrows) <= 15 and np.isfinite(row.lag) else ""
+        label = f"{row.lag/factor:.3g}" if timed and np.isfinite(row.lag) else ""
         _arrow(ax, at, row, .4 + 1.2*row.strength/arrows.strength.max(), label)
     for name, (x, y) in at.items():
         ax.text(x, y, name, fontsize=8, ha="center", va="center", color="black" if name in linked else "0.6", zorder=4,
                 bbox=dict(boxstyle="round,pad=.15", fc="white", ec="0.7" if name in linked else "none", lw=.6))
     more = (f", {left} weaker ones left out" if left else "") + (f"; {lone} assets without a link not shown" if (lone := len(height) - len(shown)) else "")
-    ax.set(xlim=(-.08, 1.08), ylim=(-.06, 1.06), xticks=[], yticks=[], xlabel="leaders left, followers right", title=f"{len(arrows)} link{'s'*(len(arrows) != 1)}{more}")
+    ax.set(xlim=(-.08, 1.08), ylim=(-.06, 1.06), xticks=[], yticks=[], xlabel="leaders left, followers right" + (f"; on the arrow: lag in {unit}" if timed else ""), title=f"{len(arrows)} link{'s'*(len(arrows) != 1)}{more}")
     ax.grid(False); ax.spines[["left", "bottom"]].set_visible(False)
     return ax
 
-# %% ../../nbs/36_estimators.network.ipynb #a52161fc
+# %% ../../nbs/36_estimators.network.ipynb #0be41c80
 def plot_clusters(
     model,     # fitted HermitianClustering (anything with affinity_matrix_, labels_ and order_)
     ax=None,   # Axes or None
