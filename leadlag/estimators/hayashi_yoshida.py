@@ -125,7 +125,7 @@ def _interval(c, k, n_boot, seed):
 
 def _note(c):
     "What was dropped, the correlation at lag 0, and a word on correlations above 1."
-    above = f"a Hayashi-Yoshida correlation may be above 1 (here {np.abs(c.value).max():.2f}): moves that continue within a series count in the covariance, not in the variances" if np.abs(c.value).max() > 1 else ""
+    above = f"a Hayashi-Yoshida correlation may be above 1 (here {np.abs(c.value).max():.2f}): the covariance counts all moves that overlap, the variances each move by itself" if np.abs(c.value).max() > 1 else ""
     return "; ".join(filter(None, (c.pair.note, f"at lag 0 the correlation is {c.value[len(c.lags)//2]:+.2f}", above)))
 
 def _draws(n_null, n_boot, seed):

@@ -26,7 +26,7 @@ def roles(x, y, leader, follower):
         return pd.Series(x.leader, x.index, name=x.leader_name), pd.Series(x.follower, x.index, name=x.follower_name)
     for given in (x, y, leader, follower):
         how = "prices.pair(leader='A', follower='B')" if isinstance(given, Prices) else "table['A'], table['B']"
-        if hasattr(given, "columns"): raise UsageError(f"a {type(given).__name__} of {len(given.columns)} columns is given: name two of them, as in lead_lag({how}), or ask lead_lag_matrix about all pairs")
+        if hasattr(given, "columns"): raise UsageError(f"a {type(given).__name__} is given where a series is wanted: name two columns, as in lead_lag({how}), or ask lead_lag_matrix about all pairs")
     if (x is None) != (y is None) or (leader is None) != (follower is None): raise UsageError("one series is given: give two, as lead_lag(x, y) or as leader=, follower=")
     if (x is None) == (leader is None): raise UsageError("give two named Series, or leader= and follower=, and not both")
     if x is None: return leader, follower
@@ -94,6 +94,11 @@ def _columns(panel, method):
     return {name: s.dropna() if method in TICKS and hasattr(s, "dropna") else s for name, s in zip(names, columns)}
 
 # %% ../../nbs/37_estimators.lead_lag.ipynb #7efde3d3
+def _perhaps_ticks(error, method, told):
+    "The error, with a word on ticks where the series do not share their times."
+    return DataError(f"{error} (they do not share their times, as ticks do: method='auto' takes them as such)") if method not in TICKS and told == "hayashi_yoshida" else error
+
+# %% ../../nbs/37_estimators.lead_lag.ipynb #23932fa0
 HEAD = 2000 # values looked at
 
 def _plainly_not(kind, values):
@@ -124,7 +129,7 @@ def _told(result, note):
     "A result with something more in its note."
     return replace(result, note="; ".join(filter(None, (note, result.note)))) if note else result
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #23932fa0
+# %% ../../nbs/37_estimators.lead_lag.ipynb #4e0d58f1
 def lead_lag(
     x=None, y=None,  # two named Series, or a Pair, or:
     *,
@@ -137,10 +142,11 @@ def lead_lag(
     "Who leads whom in two series of returns (for the tick methods: of prices), by how much, and whether chance would do as well."
     leader, follower = roles(x, y, leader, follower)
     method = which(leader, follower) if method == "auto" else method
-    found = _call(_function(method), dict(leader=leader, follower=follower), lags, options)
+    try: found = _call(_function(method), dict(leader=leader, follower=follower), lags, options)
+    except DataError as e: raise _perhaps_ticks(e, method, which(leader, follower)) from None
     return _told(found, kind_note(dict(zip((found.leader, found.follower)[::-1 if found.swapped else 1], (leader, follower))), method))
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #3acac2bb
+# %% ../../nbs/37_estimators.lead_lag.ipynb #9b646276
 MOST = 100_000 # draws that no pair is given more of, unless they are asked for
 
 def _unbeaten(p, n_null): return p <= (1 + 1e-9)/(1 + n_null)
@@ -169,7 +175,7 @@ def _one_by_one(function, columns, lags, options):
     if n_null and "n_null" not in options: found, n_null = _asked_again(judge, found, n_null)
     return found, n_null, f"{len(lost)} pair{'s'*(len(lost) > 1)} left out, the first because {lost[0]}" if lost else ""
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #6ad404ca
+# %% ../../nbs/37_estimators.lead_lag.ipynb #b8de8310
 def _row(r): return {"leader": r.leader, "follower": r.follower, "lag": r.lag, "strength": r.strength, "sign": r.sign, "p": r.pvalue, "n": r.n, "mutual": r.mutual}
 
 def _pair_by_pair(panel, columns, method, lags, options):
@@ -188,7 +194,7 @@ def _collected(found, names, method, n_null, note):
     return LeadLagMatrix(pairs.sort_values(["p", "strength"], ascending=[True, False], kind="stable", ignore_index=True), antisymmetric(names, i, j, score),
                          tuple(names), method, first.measure, first.measure, first.unit, "; ".join(filter(None, (note, few))))
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #b8de8310
+# %% ../../nbs/37_estimators.lead_lag.ipynb #229eccc5
 def lead_lag_matrix(
     panel,    # bars x assets: DataFrame or array of returns in %; for ticks a DataFrame, or a dict of Series, of prices; or Prices, which are both
     *,
@@ -203,10 +209,11 @@ def lead_lag_matrix(
     if known: panel = panel.levels if method in TICKS else panel.returns
     columns = _columns(panel, method) # says what is wrong with them
     if isinstance(panel, dict) and method not in TICKS: panel = pd.DataFrame(panel)
-    result = _call(function, {"panel": panel}, lags, options) if function is not None else _pair_by_pair(panel, columns, method, lags, options)
+    try: result = _call(function, {"panel": panel}, lags, options) if function is not None else _pair_by_pair(panel, columns, method, lags, options)
+    except DataError as e: raise _perhaps_ticks(e, method, which_of(panel)) from None
     return result if known else _told(result, kind_note(columns, method))
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #c163a65e
+# %% ../../nbs/37_estimators.lead_lag.ipynb #02d46e18
 @dataclass(frozen=True, repr=False, eq=False)
 class RollingLeadLag:
     "Lag and strength of a pair through time; positive lags: `leader` leads."
@@ -236,7 +243,7 @@ class RollingLeadLag:
         ax.axhline(0, color="0.4", lw=.6); ax.set(ylabel=f"lag in {unit}" if what == "lag" else self.measure); ax.legend(fontsize=8)
         return ax
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #04f1ac9a
+# %% ../../nbs/37_estimators.lead_lag.ipynb #ed2c0f16
 def _by_bars(x, y, names, window, step):
     "(end, x, y) of windows of so many shared bars."
     if isinstance(x, pd.Series) and isinstance(y, pd.Series):
@@ -272,7 +279,7 @@ def _by_time(x, y, names, window, step):
         yield end, *(s.iloc[s.index.searchsorted(end - window, "right"):s.index.searchsorted(end, "right")] for s in (x, y))
         end += step
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #1ece606b
+# %% ../../nbs/37_estimators.lead_lag.ipynb #b79e2d66
 def rolling_lead_lag(
     x=None, y=None,  # two named Series, or leader= and follower=
     *,

@@ -147,7 +147,7 @@ def _plot_curve(
     return ax
 
 # %% ../../nbs/28_estimators.result.ipynb #6b458f9f
-LEGEND = {"strength": "the {measure}, without its sign", "sign": "-1 where the follower goes the other way", "p": "of the pair alone, {p}",
+LEGEND = {"strength": "the {measure}", "sign": "-1 where the follower goes the other way", "p": "of the pair alone, {p}",
           "q": "p corrected for all pairs tried (false discovery rate)", "n": "{n} behind it", "same_bar": "correlation on the same bar",
           "reverse": "correlation at that lag with the roles exchanged", "mutual": "neither leads alone, though q <= .05"}
 TAILED = ("crosscorr", "ccf_auc", "levy") # methods whose panels continue the draws by a tail
@@ -163,7 +163,9 @@ def shown(
 
 def legend(result) -> str:
     "What the columns of a `LeadLagMatrix` mean, in one line."
-    how = {"measure": result.measure, "n": "bars" if result.unit == "bars" else "moves of the sparser series",
+    signed = ", without its sign" if result.measure.startswith("correlation") else ""
+    above = " (above 1 where many moves overlap: it is a ratio that nothing bounds)" if result.method == "hayashi_yoshida" and result.pairs.strength.max() > 1 else ""
+    how = {"measure": result.measure + signed + above, "n": "bars" if result.unit == "bars" else "moves of the sparser series",
            "p": "by draws, and beyond them by a normal tail (lead_lag counts draws only)" if result.method in TAILED else "counted from draws"}
     said = [name for name in LEGEND if name in result.pairs and result.pairs[name].notna().any()]
     if not (result._mutual & (result.pairs.q <= .05)).any(): said = [name for name in said if name != "mutual"]
