@@ -210,11 +210,12 @@ def say(*words):
 def kernel(
     function=None,  # to be compiled; None: give back a decorator
     nogil=False,    # release the interpreter's lock while it runs
+    counted=True,   # False: arrays are not counted in and out, for a function that makes none and keeps none
 ):
     "Compile `function` with numba; cached on disk when it lives in a module, under a digest of all the package's sources."
     from numba import config, njit
-    if function is None: return partial(kernel, nogil=nogil)
-    compiled = partial(njit, error_model="numpy", nogil=nogil)
+    if function is None: return partial(kernel, nogil=nogil, counted=counted)
+    compiled = partial(njit, error_model="numpy", nogil=nogil, _nrt=counted)
     if function.__module__ == "__main__": return compiled(function)
     before, config.CACHE_DIR = config.CACHE_DIR, str(cache_dir() / "kernels" / source_digest())
     try: return compiled(cache=True)(function)

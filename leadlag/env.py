@@ -47,9 +47,9 @@ class LeadLagEnv(gym.Env):
         self.__setstate__({})
 
     def __setstate__(self, state):
-        "A copy looks at its own books, observation and plan."
+        "A copy looks at its own books, clock, observation and plan."
         self.__dict__.update(state)
-        self._books, self._row, self._at = self.lanes.account[:PENDING, 0], self._obs[0], self._plan.at
+        self._books, self._clock, self._row, self._at = self.lanes.account[:PENDING, 0], self.lanes.cursor[TIME], self._obs[0], self._plan.at
 
     def reset(self, *, seed=None, options=None):
         "Begin an episode; `options={'start': bar, 'pair': index}` makes the first decision at that bar, and plays that pair of several."
@@ -63,7 +63,7 @@ class LeadLagEnv(gym.Env):
         self._over = False
         self._obs[:] = self.lanes.obs
         pair = {} if self.lanes.synthetic else {"pair": self.env_spec.pairs[self.lanes.cursor[PAIR, 0]]}
-        return self._row.copy(), one_info(self.lanes, self._books) | pair
+        return self._row.copy(), one_info(self.lanes, self._books, self._clock) | pair
 
     def step(self, action):
         "Decide at this bar, earn the next one's return; (observation, reward, terminated, truncated, info)."
@@ -73,12 +73,12 @@ class LeadLagEnv(gym.Env):
         over = step_one(self._at, action)
         if over < 0: lanes.refuse(over)
         self._over = over > 0
-        return self._row.copy(), self._reward.item(), over == TERMINATED, over == TRUNCATED, one_info(lanes, self._books)
+        return self._row.copy(), self._reward.item(), over == TERMINATED, over == TRUNCATED, one_info(lanes, self._books, self._clock)
 
 # %% ../nbs/41_env.ipynb #bac0b2c3
-def one_info(lanes, books) -> dict:
-    "Lane 0's account (`books`, a view of it) and bar, and on a synthetic market the truth."
-    t = lanes.cursor.item(TIME * lanes.n)
+def one_info(lanes, books, clock) -> dict:
+    "The account and bar of a single lane (`books` and `clock` are views of them), and on a synthetic market the truth."
+    t = clock.item()
     position, _, equity, costs, charge = books.tolist()
     info = {"equity": equity, "position": position, "costs": costs, "charge": charge, "bar": t}
     if lanes.synthetic:

@@ -13,7 +13,7 @@ from .core import at_least, kernel, UsageError
 from .engine.episodes import Market, renew
 from .engine.spec import observation_names
 from .engine.step import (CHARGES, COSTS, END, EPISODE, EQUITY, FOLLOWS, MEAN, ONE, PAIR, PENDING, POSITION, RISK, RUIN, SEED, SIGHT, TARGET, TERMINATED, TIME,
-                                 TRUNCATED, band, follow_rule, look, look_at, Plan, settle, step_at)
+                                 TRUNCATED, WIDE, band, follow_rule, look, look_at, Plan, see, see_middle, settle, step_at)
 from .markets.synthetic import DISCOUNT
 
 # %% ../nbs/40_vector.ipynb #2ec7e44c
@@ -33,7 +33,7 @@ class Batch:
         self.by_rule, self.window = spec.control == "lookback", spec.window if raw else 1
         self.choices, self.synthetic = len(spec.lookbacks) if self.by_rule else 3, spec.synthetic
         self._costs, self._sight = (float(spec.cost), float(spec.kappa)), (m.seen, self.cursor, self.account)
-        self._rules = int(spec.reward == "log"), *self._costs, self.window
+        self._rules = int(spec.reward == "log"), *self._costs, self.window, True if self.window * m.seen.shape[2] > WIDE else None
         self._world = self.length, spec.burn_in, spec.synthetic, m.law, m.eyes, m.pairs, m.risk, m.state
         self._tables = m.table, m.seen, m.rule, self.cursor, self.account
         self.over, self.moves, self._none = np.zeros(n, np.int8), np.ones(n, np.int64), np.zeros(n, np.bool_)
@@ -115,91 +115,100 @@ class Rollout:
 
     def __repr__(self): return f"Rollout({len(self.reward)} lanes × {self.reward.shape[1]} steps, mean reward {self.reward.mean():+.4f})"
 
-@kernel
-def decide(i, k, stop, lag, actions, cost, kappa, table, rule, cursor, account, books, goal):
-    "Fill what lane `i` decides, holds and has pending in steps `k` up to `stop`; none of it depends on what the account earns."
-    pair, t, risk, q, held = cursor[PAIR, i], cursor[TIME, i] - k, table[cursor[RISK, i]], account[TARGET, i], books[POSITION]
+@kernel(counted=False)
+def decide(i, k, stop, actions, cost, kappa, table, rule, cursor, account, line, goal):
+    "Fill what lane `i` decides in steps `k` up to `stop`, and the `line` of orders: those pending, then these. None of it depends on what the account earns."
+    pair, t, risk, q, lag, first = cursor[PAIR, i], cursor[TIME, i] - k, table[cursor[RISK, i]], account[TARGET, i], len(account) - PENDING, np.uintp(k)
     if rule.shape[1] == 0:
-        for j in range(np.uintp(k), np.uintp(stop)): goal[j] = actions[j] - 1.  # without a sign: no test for a negative index
+        for j in range(first, np.uintp(stop)): goal[j] = actions[j] - 1.  # without a sign: no test for a negative index
     else:
         for j in range(k, stop):
             q = band(rule[pair, t + j, actions[j]], kappa * risk[t + j] / (1. - DISCOUNT), cost, q)
             goal[j] = q
-    for j in range(k, min(k + lag, stop)): held[j] = account[PENDING + j - k, i]
-    for j in range(np.uintp(k + lag), np.uintp(stop)): held[j] = goal[j - np.uintp(lag)]
-    for n in range(lag):
-        for j in range(k, stop): books[PENDING + n, j] = goal[j - lag + 1 + n] if j - lag + 1 + n >= k else account[PENDING + j - k + 1 + n, i]
+    for n in range(lag): line[n] = account[PENDING + n, i]
+    for j in range(np.uintp(stop - k)): line[j + np.uintp(lag)] = goal[first + j]
 
 # %% ../nbs/40_vector.ipynb #b11217b6
-@kernel
-def walk_lane(i, k, actions, by_log, cost, kappa, table, rule, cursor, account, bars, books, goal, reward, over):
-    "Take lane `i` from step `k` to the end of its episode or of `actions`; `bars` and `books` get its cursor and account at every step. Returns the next step."
-    lag, t, ruin = len(account) - PENDING, cursor[TIME, i] - k, RUIN if by_log else 0.
-    last = cursor[END, i] - t - 1
-    stop = min(len(actions), last + 1)
-    decide(i, k, stop, lag, actions, cost, kappa, table, rule, cursor, account, books, goal)
+@kernel(counted=False)
+def walk_lane(i, k, actions, by_log, cost, kappa, window, wide, table, seen, rule, cursor, account, line, obs, goal, reward, terminated, truncated):
+    "Take lane `i` from step `k` to the end of its episode or of `actions`; row `j` of `obs` is seen after step `j`; `wide` is None if no run has a middle. Returns the next step."
+    lag, runs, t, first = len(account) - PENDING, len(cursor) - SIGHT, np.uintp(cursor[TIME, i]), np.uintp(k)
+    stop, ruin = min(len(actions), k + cursor[END, i] - cursor[TIME, i]), RUIN if by_log else 0.
+    decide(i, k, stop, actions, cost, kappa, table, rule, cursor, account, line, goal)
     position, equity, costs, charges = account[POSITION, i], account[EQUITY, i], account[COSTS, i], account[CHARGES, i]
-    follower, risk, held, times = table[cursor[FOLLOWS, i]], table[cursor[RISK, i]], books[POSITION], bars[TIME]
-    for j in range(np.uintp(k), np.uintp(stop)):
-        b = np.uintp(t) + j
-        equity, reward[j], paid, charge = settle(held[j], position, equity, risk[b], follower[b + ONE], cost, kappa, by_log)
-        position, costs, charges, times[j], over[j] = held[j], costs + paid, charges + charge, b + ONE, 0
+    follower, risk, source, target, bars, entries = table[cursor[FOLLOWS, i]], table[cursor[RISK, i]], seen.reshape(-1), obs.reshape(-1), seen.shape[1], seen.shape[2]
+    size, row, apart = np.uintp(window * entries), cursor[SIGHT, i], np.uintp((cursor[SIGHT + runs - 1, i] - cursor[SIGHT, i]) * bars * entries)
+    a, b, width = np.uintp((row * bars + cursor[TIME, i] + 2 - window) * entries), first * np.uintp(obs.shape[1]), np.uintp(obs.shape[1])
+    for j in range(np.uintp(stop - k)):
+        equity, reward[first + j], paid, charge = settle(line[j], position, equity, risk[t + j], follower[t + j + ONE], cost, kappa, by_log)
+        position, costs, charges = line[j], costs + paid, charges + charge
+        see(source, a, apart, runs, size, position, target, b)
+        if wide is not None: see_middle(source, a, apart, runs, size, target, b)
+        a, b = a + np.uintp(entries), b + width
         if equity <= ruin:
-            stop, over[j] = np.int64(j) + 1, TERMINATED
+            stop = np.int64(first + j) + 1
+            terminated[stop - 1] = True
             break
-    if over[stop - 1] == 0 and stop > last: over[stop - 1] = TRUNCATED
-    for row in range(SIGHT, len(cursor)):
-        for j in range(k, stop): bars[row, j] = cursor[row, i]
-    cursor[TIME, i], account[TARGET, i] = t + stop, goal[stop - 1]
-    account[POSITION, i], account[EQUITY, i], account[COSTS, i], account[CHARGES, i] = position, equity, costs, charges
-    for row in range(PENDING, len(account)): account[row, i] = books[row, stop - 1]
+    cursor[TIME, i] += stop - k
+    truncated[stop - 1] = cursor[TIME, i] >= cursor[END, i] and not terminated[stop - 1]
+    account[POSITION, i], account[TARGET, i], account[EQUITY, i], account[COSTS, i], account[CHARGES, i] = position, goal[stop - 1], equity, costs, charges
+    for n in range(lag):
+        account[PENDING + n, i] = line[stop - k + n]
+        for j in range(k, stop): obs[j, len(obs[0]) - lag + n] = line[j - k + 1 + n]
     return stop
 
 # %% ../nbs/40_vector.ipynb #67f63d75
 @kernel(nogil=True)
-def roll(first, last, renews, actions, rules, world, tables, out):
-    "Play `actions` [lanes, steps] in the lanes from `first` up to `last`, filling `out`; episodes that end begin anew if `renews`."
-    by_log, cost, kappa, window = rules
+def roll(first, last, renews, actions, rules, world, tables, now, out):
+    "Play `actions` [lanes, steps] in the lanes from `first` up to `last`, filling `out`; `now` is what they see before. Episodes that end begin anew if `renews`."
+    by_log, cost, kappa, window, wide = rules
     length, burn_in, synthetic, law, eyes, pairs, risk, state = world
     table, seen, rule, cursor, account = tables
-    observation, target, reward, over = out
-    steps = actions.shape[1]
-    bars, books, alone = np.empty((len(cursor), steps), np.int64), np.empty((len(account), steps)), np.empty(1, np.int64)
+    observation, target, reward, terminated, truncated = out
+    alone, line = np.empty(1, np.int64), np.empty(actions.shape[1] + len(account) - PENDING)
     for i in range(first, last):
-        k = 0
-        while k < steps:
-            start, k = k, walk_lane(i, k, actions[i], by_log, cost, kappa, table, rule, cursor, account, bars, books, target[i], reward[i], over[i])
-            look(start, k, window, seen, bars, books, observation[i, 1:])
-            if over[i, k - 1] == 0 or not renews: continue
+        k, observation[i, 0] = 0, now[i]
+        while k < actions.shape[1]:
+            k = walk_lane(i, k, actions[i], by_log, cost, kappa, window, wide, table, seen, rule, cursor, account, line,
+                          observation[i, 1:], target[i], reward[i], terminated[i], truncated[i])
+            if not (renews and (terminated[i, k - 1] or truncated[i, k - 1])): continue
             alone[0] = i
             renew(alone, length, burn_in, synthetic, law, eyes, pairs, risk, state, table, seen, rule, cursor, account)
-            bars[:, k - 1], books[:, k - 1] = cursor[:, i], account[:, i]
-            look(k - 1, k, window, seen, bars, books, observation[i, 1:])
+            look(i, i + 1, window, seen, cursor, account, now)
+            observation[i, k] = now[i]
 
 # %% ../nbs/40_vector.ipynb #9e6ccd08
 def _buffers(lanes, steps, into):
-    "Arrays for observations, targets, rewards and endings: new ones, or those of an earlier rollout if they fit."
-    n = lanes.n
-    if into is None: return np.empty((n, steps + 1, lanes.width), np.float32), np.empty((n, steps)), np.empty((n, steps)), np.empty((n, steps), np.int8)
+    "Arrays for observations, targets, rewards and both kinds of ending: new ones, or those of an earlier rollout if they fit."
+    n, ends = lanes.n, (np.zeros((lanes.n, steps), np.bool_), np.zeros((lanes.n, steps), np.bool_))
+    if into is None: return np.empty((n, steps + 1, lanes.width), np.float32), np.empty((n, steps)), np.empty((n, steps)), *ends
     kept, shapes = [getattr(into, name, None) for name in ("observation", "target", "reward")], ((n, steps + 1, lanes.width), (n, steps), (n, steps))
     for a, shape, kind in zip(kept, shapes, (np.float32, float, float)):
         if not (isinstance(a, np.ndarray) and a.shape == shape and a.dtype == kind and a.flags.c_contiguous and a.flags.writeable):
             raise UsageError(f"into= has no writeable arrays for {n} lanes and {steps} steps: give what rollout returned for as many")
-    return *kept, np.empty((n, steps), np.int8)
+    return *kept, *ends
 
-def _ask(policy, lanes, renews, observation, target, reward, over):
+def _ask(policy, lanes, renews, observation, target, reward, terminated, truncated):
     "Let a function decide step by step; returns its actions [lanes, steps]."
-    actions = np.empty(target.shape, np.int64)
+    actions, observation[:, 0] = np.empty(target.shape, np.int64), lanes.obs
     for k in range(actions.shape[1]):
         chosen = lanes._whole(policy(lanes.obs))
         ended = lanes.step(chosen)
         actions[:, k] = chosen
-        target[:, k], reward[:, k], over[:, k] = lanes.account[TARGET], lanes.reward, lanes.over
+        target[:, k], reward[:, k], terminated[:, k], truncated[:, k] = lanes.account[TARGET], lanes.reward, lanes.terminated, lanes.truncated
         if ended and renews: lanes.next_episode(np.flatnonzero(lanes.over))
         observation[:, k + 1] = lanes.obs
     return actions
 
 # %% ../nbs/40_vector.ipynb #f5fba8da
+def _given(policy, lanes):
+    "Actions known in advance, checked; `rollout` keeps them as they were given."
+    given = np.asarray(policy)
+    if given.ndim != 2 or len(given) != lanes.n or given.dtype.kind not in "iu": raise UsageError(f"actions have shape {given.shape}: give integers [{lanes.n} lanes, steps]")
+    given = np.ascontiguousarray(given, WHOLE)
+    if given.size and given.view(np.uint64).max() >= lanes.choices: lanes.refuse(-1)  # a negative one is large without its sign
+    return given
+
 def rollout(
     lanes,     # `Lanes`, started
     policy,    # integers [lanes, steps], or a function observations [lanes, width] -> actions [lanes]
@@ -209,21 +218,20 @@ def rollout(
     into=None, # an earlier `Rollout` of this shape, whose arrays are filled again: fresh memory costs as much as the steps
 ) -> Rollout:
     "Play many steps; the lanes stand behind them afterwards, as if they had been stepped one by one."
-    n, given = lanes.n, None if callable(policy) else np.array(policy)
-    if given is not None and (given.ndim != 2 or len(given) != n or given.dtype.kind not in "iu"): raise UsageError(f"actions have shape {given.shape}: give integers [{n} lanes, steps]")
+    given = None if callable(policy) else _given(policy, lanes)
     steps = steps if given is None else given.shape[1]
     if steps is None: raise UsageError("a policy that is a function needs steps=")
     at_least(1, whole=True, steps=steps, threads=threads)
-    if given is not None and not 0 <= given.min() <= given.max() < lanes.choices: lanes.refuse(-1)
     left = (lanes.cursor[END] - lanes.cursor[TIME]).min()
     if left < 1: lanes.refuse(-3)
     if not renews and steps > left: raise UsageError(f"{steps} steps lead past the end of an episode, {left} are left: give fewer, or let episodes begin anew")
     out = _buffers(lanes, int(steps), into)
     lanes.fresh(), lanes.look(lanes.everyone)
-    out[0][:, 0] = lanes.obs
     if given is None: given = _ask(policy, lanes, renews, *out)
     else:
-        play, edges = lambda *ends: roll(*ends, renews, given, lanes._rules, lanes._world, lanes._tables, out), np.linspace(0, n, int(threads) + 1).astype(int)
-        with ThreadPoolExecutor(int(threads)) as pool: list(pool.map(play, edges[:-1], edges[1:]))
+        play, edges = lambda *ends: roll(*ends, renews, given, lanes._rules, lanes._world, lanes._tables, lanes.obs, out), np.linspace(0, lanes.n, int(threads) + 1).astype(int)
+        if threads == 1: play(*edges)
+        else:
+            with ThreadPoolExecutor(int(threads)) as pool: list(pool.map(play, edges[:-1], edges[1:]))
         lanes.look(lanes.everyone)
-    return Rollout(out[0], given, out[1], out[2], out[3] == TERMINATED, out[3] == TRUNCATED)
+    return Rollout(out[0], given, *out[1:])

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SEED', 'EPISODE', 'TIME', 'END', 'PAIR', 'FOLLOWS', 'RISK', 'SIGHT', 'POSITION', 'TARGET', 'EQUITY', 'COSTS',
            'CHARGES', 'PENDING', 'LEADER', 'FOLLOWER', 'MEAN', 'OUTLOOK', 'VARIANCE', 'START_EQUITY', 'RUIN', 'ONE',
-           'TWO', 'EIGHT', 'TERMINATED', 'TRUNCATED', 'band', 'copy_eight', 'look', 'look_at', 'settle', 'ending',
-           'step_lanes', 'follow_rule', 'at_address', 'Plan', 'step_at', 'step_one']
+           'TWO', 'FOUR', 'EIGHT', 'WIDE', 'TERMINATED', 'TRUNCATED', 'band', 'copy_four', 'copy_eight', 'copy_ends',
+           'copy_middle', 'see', 'see_middle', 'look', 'look_at', 'settle', 'ending', 'step_lanes', 'follow_rule',
+           'at_address', 'Plan', 'step_at', 'step_one']
 
 # %% ../../nbs/38_engine.step.ipynb #5b8434f2
 import math
@@ -32,44 +33,70 @@ SEED, EPISODE, TIME, END, PAIR, FOLLOWS, RISK, SIGHT = range(8)  # rows of curso
 POSITION, TARGET, EQUITY, COSTS, CHARGES, PENDING = range(6)     # rows of account, float64 [5 + lag, lanes]
 LEADER, FOLLOWER, MEAN, OUTLOOK, VARIANCE = range(5)             # of a synthetic market's table, each with one row a lane
 START_EQUITY, RUIN = 100., 1.
-ONE, TWO, EIGHT = np.uintp(1), np.uintp(2), np.uintp(8)
+ONE, TWO, FOUR, EIGHT, WIDE = np.uintp(1), np.uintp(2), np.uintp(4), np.uintp(8), np.uintp(16)
+
+@njit(inline="always")
+def copy_four(source, s, target, t):
+    "Copy four entries from place `s` to place `t`, both without a sign."
+    v0, v1, v2, v3 = source[s], source[s + ONE], source[s + TWO], source[s + TWO + ONE]
+    target[t], target[t + ONE], target[t + TWO], target[t + TWO + ONE] = v0, v1, v2, v3
 
 @njit(inline="always")
 def copy_eight(source, s, target, t):
-    "Copy eight entries from place `s` to place `t`, both without a sign."
-    v0, v1, v2, v3 = source[s], source[s + ONE], source[s + TWO], source[s + np.uintp(3)]
-    v4, v5, v6, v7 = source[s + np.uintp(4)], source[s + np.uintp(5)], source[s + np.uintp(6)], source[s + np.uintp(7)]
-    target[t], target[t + ONE], target[t + TWO], target[t + np.uintp(3)] = v0, v1, v2, v3
-    target[t + np.uintp(4)], target[t + np.uintp(5)], target[t + np.uintp(6)], target[t + np.uintp(7)] = v4, v5, v6, v7
+    "Copy eight entries: all are read before one is written."
+    v0, v1, v2, v3 = source[s], source[s + ONE], source[s + TWO], source[s + TWO + ONE]
+    v4, v5, v6, v7 = source[s + FOUR], source[s + FOUR + ONE], source[s + FOUR + TWO], source[s + FOUR + TWO + ONE]
+    target[t], target[t + ONE], target[t + TWO], target[t + TWO + ONE] = v0, v1, v2, v3
+    target[t + FOUR], target[t + FOUR + ONE], target[t + FOUR + TWO], target[t + FOUR + TWO + ONE] = v4, v5, v6, v7
+
+@njit(inline="always")
+def copy_ends(source, a, target, b, size):
+    "Copy the first eight and the last eight of `size` entries, which is all of them up to sixteen."
+    if size >= EIGHT:
+        tail = size - EIGHT
+        copy_eight(source, a, target, b)
+        copy_eight(source, a + tail, target, b + tail)
+    elif size >= FOUR:
+        copy_four(source, a, target, b)
+        copy_four(source, a + size - FOUR, target, b + size - FOUR)
+    else: target[b], target[b + size // TWO], target[b + size - ONE] = source[a], source[a + size // TWO], source[a + size - ONE]
+
+@njit(inline="always")
+def copy_middle(source, a, target, b, size):
+    "Copy what lies between."
+    for j in range(EIGHT, size - EIGHT, EIGHT): copy_eight(source, a + j, target, b + j)
 
 # %% ../../nbs/38_engine.step.ipynb #6bde8058
-@kernel
+@njit(inline="always")
+def see(source, a, apart, runs, size, position, target, b):
+    "Write one observation at place `b`: the ends of `size` entries from place `a`, and of a second run as many `apart` from there; position, |position|; after one run their tolls."
+    copy_ends(source, a, target, b, size)
+    b += size
+    if runs > 1:
+        copy_ends(source, a + apart, target, b, size)
+        b += size
+    target[b], target[b + ONE] = position, abs(position)
+    if runs < 2: target[b + TWO], target[b + TWO + ONE] = target[b - TWO] * position, target[b - TWO] * abs(position)
+
+@njit(inline="always")
+def see_middle(source, a, apart, runs, size, target, b):
+    "Write the rest of an observation whose runs have more than sixteen entries."
+    for k in range(np.uintp(runs)): copy_middle(source, a + k * apart, target, b + k * size, size)
+
+@kernel(counted=False)
 def look(first, last, window, seen, cursor, account, obs):
     "Write observations of the lanes from `first` up to `last`: the market's window, position, |position|, their tolls, orders not yet filled."
     source, target, bars, entries, runs, lag = seen.reshape(-1), obs.reshape(-1), seen.shape[1], seen.shape[2], len(cursor) - SIGHT, len(account) - PENDING
-    lanes, width, size, tail = (np.uintp(first), np.uintp(last)), np.uintp(obs.shape[1]), np.uintp(window * entries), np.uintp(max(window * entries - 8, 0))
-    times, positions, own = cursor[TIME], account[POSITION], np.uintp(runs) * size
-    for k in range(runs):
-        rows = cursor[SIGHT + k]
-        for i in range(*lanes):
-            a, b, j = np.uintp((rows[i] * bars + times[i] + 1 - window) * entries), i * width + np.uintp(k) * size, np.uintp(0)
-            while j < tail:
-                copy_eight(source, a + j, target, b + j)
-                j += EIGHT
-            if size >= EIGHT: copy_eight(source, a + tail, target, b + tail)
-            else:
-                for j in range(size): target[b + j] = source[a + j]
+    times, rows, others, positions = cursor[TIME], cursor[SIGHT], cursor[SIGHT + runs - 1], account[POSITION]
+    lanes, width, size = (np.uintp(first), np.uintp(last)), np.uintp(obs.shape[1]), np.uintp(window * entries)
     for i in range(*lanes):
-        b, p = i * width + own, positions[i]
-        target[b], target[b + ONE] = p, abs(p)
-    if runs == 1:
-        for i in range(*lanes):
-            b, p = i * width + own, positions[i]
-            target[b + TWO], target[b + TWO + ONE] = target[b - TWO] * p, target[b - TWO] * abs(p)
+        a, apart = np.uintp((rows[i] * bars + times[i] + 1 - window) * entries), np.uintp((others[i] - rows[i]) * bars * entries)
+        see(source, a, apart, runs, size, positions[i], target, i * width)
+        if size > WIDE: see_middle(source, a, apart, runs, size, target, i * width)
     for k in range(lag):
         for i in range(*lanes): target[(i + ONE) * width - np.uintp(lag - k)] = account[PENDING + k, i]
 
-@kernel
+@kernel(counted=False)
 def look_at(lanes, window, seen, cursor, account, obs):
     "Write the observations of some lanes, given by index."
     for i in lanes: look(i, i + 1, window, seen, cursor, account, obs)
@@ -95,7 +122,7 @@ def ending(equity, by_log, last_bar):
     return TRUNCATED if last_bar else 0
 
 # %% ../../nbs/38_engine.step.ipynb #e61cf049
-@kernel
+@kernel(counted=False)
 def step_lanes(first, last, actions, by_log, cost, kappa, window, table, seen, cursor, account, obs, reward, over):
     "Advance the lanes from `first` up to `last` by one bar; returns how many episodes ended; nothing is done if an action is none of 0, 1, 2 (-1) or an episode is over (-3)."
     wrong, late, ended, lag, bars, flat = 0, 0, 0, len(account) - PENDING, table.shape[1], table.reshape(-1)
@@ -150,7 +177,7 @@ class Plan:
         if not all(a.flags.c_contiguous for a in arrays): raise UsageError("a plan is made of C-contiguous arrays")
         shapes = *seen.shape, len(table), len(cursor), len(account), *obs.shape, window, by_log
         self.given = window, by_log, cost, kappa, *arrays
-        self.numbers = np.array([a.ctypes.data for a in arrays] + list(shapes) + np.array([cost, kappa], float).view(np.int64).tolist())
+        self.numbers = np.array([a.ctypes.data for a in arrays] + list(shapes) + np.array([cost, kappa], float).view(np.int64).tolist() + [0])  # the last holds the action of one lane
         self.at = self.numbers.ctypes.data
 
     def __reduce__(self): return Plan, self.given  # a copy has arrays of its own, at other addresses
@@ -170,7 +197,7 @@ def step_at(plan, actions, obs, reward):
 @kernel
 def step_one(plan, action):
     "The same for a plan of one lane and the buffers it knows; returns how the episode ended, or -1."
-    p, actions = carray(at_address(plan), 18, np.int64), np.empty(1, np.int64)
+    p, actions = carray(at_address(plan), 18, np.int64), carray(at_address(plan + 8 * 19), 1, np.int64)
     actions[0] = action
     ended = step_at(plan, actions, carray(at_address(p[5]), (1, p[14]), np.float32), carray(at_address(p[6]), 1, np.float64))
     return carray(at_address(p[4]), 1, np.int8)[0] if ended > 0 else ended
