@@ -144,7 +144,7 @@ def free_folder(
     path = Path(path)
     if path.exists() and not path.is_dir(): raise UsageError(f"{path} is a file: give the name of a folder")
     if not path.exists() or not any(path.iterdir()): return path
-    if not overwrite: raise UsageError(f"{path} is not empty: give another folder, or ask to overwrite it")
+    if not overwrite: raise UsageError(f"{path} is not empty: give another folder (--output), or replace what is there (--overwrite)")
     if not (path / "data_manifest.json").is_file(): raise UsageError(f"{path} holds files but no data_manifest.json, so it is no run of ours: move it away or give another folder")
     return path
 

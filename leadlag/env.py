@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from .core import at_least, choose, UsageError
 from .engine.sight import BOUND
-from .engine.spec import EnvSpec
+from .engine.spec import EnvSpec, observation_names
 from .engine.step import END, FOLLOWS, MEAN, PAIR, PENDING, RISK, SIGHT, TERMINATED, TIME, TRUNCATED, step_one
 from .vector import Lanes, rollout
 
@@ -31,7 +31,7 @@ def ledger(lanes):
 
 # %% ../nbs/41_env.ipynb #71deb1aa
 class LeadLagEnv(gym.Env):
-    "Lead-lag trading on one pair; arguments are the fields of `EnvSpec`."
+    "Lead-lag trading on one pair. Actions 0, 1, 2 are short, flat, long (or the index of a lookback); `names` says what is observed; arguments are the fields of `EnvSpec`."
     metadata = {"render_modes": []}
 
     def __init__(self,
@@ -50,6 +50,9 @@ class LeadLagEnv(gym.Env):
         "A copy looks at its own books, clock, observation and plan."
         self.__dict__.update(state)
         self._books, self._clock, self._row, self._at = self.lanes.account[:PENDING, 0], self.lanes.cursor[TIME], self._obs[0], self._plan.at
+
+    @property
+    def names(self): return observation_names(self.env_spec)  # what each entry of an observation is
 
     def reset(self, *, seed=None, options=None):
         "Begin an episode; `options={'start': bar, 'pair': index}` makes the first decision at that bar, and plays that pair of several."
@@ -71,7 +74,7 @@ class LeadLagEnv(gym.Env):
         lanes, action = self.lanes, whole(action)
         if lanes.by_rule: action = lanes.by_lookback(np.array([action]))[0]
         over = step_one(self._at, action)
-        if over < 0: lanes.refuse(over)
+        if over < 0: lanes.refuse(over, [action])
         self._over = over > 0
         return self._row.copy(), self._reward.item(), over == TERMINATED, over == TRUNCATED, one_info(lanes, self._books, self._clock)
 
@@ -94,7 +97,7 @@ def make_spec(kind=EnvSpec, **settings):
 def whole(action) -> int:
     "An action or a seed as an integer; 1.9 is none."
     try: number = operator.index(action)
-    except TypeError: raise UsageError(f"{action} is no whole number: actions and seeds must be") from None
+    except TypeError: raise UsageError(f"{action} is no whole number, as actions and seeds are") from None
     if not -2**62 <= number <= 2**62: raise UsageError(f"{action} is too large: actions and seeds lie within 2**62")
     return number
 
@@ -186,11 +189,19 @@ class LeadLagVectorEnv(VectorEnv):
         info = begin_anew(lanes) if lanes.step(actions) else {}
         return lanes.obs, lanes.reward, lanes.terminated, lanes.truncated, info
 
-    def rollout(self, policy, steps=None, threads=1, into=None):
-        "Many steps in one call: see `leadlag.vector.rollout`."
+    @property
+    def names(self): return observation_names(self.env_spec)  # what each entry of an observation is
+
+    def rollout(self,
+        policy,     # integers [lanes, steps], or a function observations [lanes, width] -> actions [lanes]
+        steps=None, # decisions; needed for a function
+        threads=1,  # share the lanes among so many threads
+        into=None,  # an earlier rollout of this shape, whose arrays are filled again
+    ):              # a `Rollout`: observation [lanes, steps + 1, width], action, target, reward, terminated, truncated [lanes, steps]
+        "Many steps in one compiled call; lanes whose episode ends begin the next."
         if not self._seeded: raise UsageError("rollout before reset: call reset first")
         return rollout(self.lanes, policy, steps, threads=threads, into=into)
 
-    def account(self): return ledger(self.lanes)
+    def account(self): return ledger(self.lanes)      # equity, position, costs, charge [lanes]
 
-    def truth(self): return self.lanes.truth()
+    def truth(self): return self.lanes.truth()        # regime (an index into `lanes.regimes`), lookback, conditional mean [lanes]

@@ -50,9 +50,11 @@ class Batch:
         "What the compiled step needs to know, with buffers that the caller keeps."
         return Plan(self.window, *self._rules[:3], self.table, *self._sight, self.over, obs, reward)
 
-    def refuse(self, why):
-        "Raise what a step that did nothing has to say."
-        raise UsageError({-1: f"an action lies outside 0..{self.choices - 1}: nothing was done", -2: f"actions must be {self.n} integers, one a lane",
+    def refuse(self, why, actions=None):
+        "Raise what a step that did nothing has to say, of the `actions` it was given."
+        wrong = [] if actions is None else np.argwhere((np.asarray(actions) < 0) | (np.asarray(actions) >= self.choices))
+        which = f"action {np.asarray(actions)[tuple(wrong[0])]} of lane {wrong[0][0]}" if len(wrong) else "an action"
+        raise UsageError({-1: f"{which} lies outside 0..{self.choices - 1}: nothing was done", -2: f"actions must be {self.n} integers, one a lane",
                           -3: "an episode is over, or none has begun: start the lanes, or begin the next episode"}[why])
 
 # %% ../nbs/40_vector.ipynb #03259a4c
@@ -80,7 +82,7 @@ class Lanes(Batch):
         ended = step_at(self.plan.at, actions, self.obs, self.reward)
         if ended == 0: self.terminated, self.truncated = self._none.copy(), self._none.copy()
         elif ended > 0: self.terminated, self.truncated = self.over == TERMINATED, self.over == TRUNCATED
-        else: self.refuse(ended)
+        else: self.refuse(ended, actions)
         return ended
 
     def _whole(self, actions):
@@ -93,7 +95,7 @@ class Lanes(Batch):
         "The actions 0, 1, 2 that the rule takes for the lookbacks chosen."
         if len(actions) != self.n: self.refuse(-2)
         if (self.cursor[TIME] >= self.cursor[END]).any(): self.refuse(-3)
-        if follow_rule(0, self.n, actions, *self._costs, self.table, self.rule, self.cursor, self.account, self.moves) < 0: self.refuse(-1)
+        if follow_rule(0, self.n, actions, *self._costs, self.table, self.rule, self.cursor, self.account, self.moves) < 0: self.refuse(-1, actions)
         return self.moves
 
     def truth(self):
@@ -186,13 +188,14 @@ def _buffers(lanes, steps, into):
     for a, shape, kind in zip(kept, shapes, (np.float32, float, float)):
         if not (isinstance(a, np.ndarray) and a.shape == shape and a.dtype == kind and a.flags.c_contiguous and a.flags.writeable):
             raise UsageError(f"into= has no writeable arrays for {n} lanes and {steps} steps: give what rollout returned for as many")
+    if np.shares_memory(kept[1], kept[2]): raise UsageError("into= has one array as target and as reward: give what rollout returned")
     return *kept, *ends
 
 def _ask(policy, lanes, renews, observation, target, reward, terminated, truncated):
     "Let a function decide step by step; returns its actions [lanes, steps]."
     actions, observation[:, 0] = np.empty(target.shape, np.int64), lanes.obs
     for k in range(actions.shape[1]):
-        chosen = lanes._whole(policy(lanes.obs))
+        chosen = lanes._whole(policy(observation[:, k]))  # a view of what is kept: lanes.obs would change under a policy that remembers
         ended = lanes.step(chosen)
         actions[:, k] = chosen
         target[:, k], reward[:, k], terminated[:, k], truncated[:, k] = lanes.account[TARGET], lanes.reward, lanes.terminated, lanes.truncated
@@ -202,11 +205,13 @@ def _ask(policy, lanes, renews, observation, target, reward, terminated, truncat
 
 # %% ../nbs/40_vector.ipynb #f5fba8da
 def _given(policy, lanes):
-    "Actions known in advance, checked; `rollout` keeps them as they were given."
+    "Actions known in advance, checked."
     given = np.asarray(policy)
-    if given.ndim != 2 or len(given) != lanes.n or given.dtype.kind not in "iu": raise UsageError(f"actions have shape {given.shape}: give integers [{lanes.n} lanes, steps]")
-    given = np.ascontiguousarray(given, WHOLE)
-    if given.size and given.view(np.uint64).max() >= lanes.choices: lanes.refuse(-1)  # a negative one is large without its sign
+    wanted = f"give integers [{lanes.n} lanes, steps], or a function of the observations"
+    if given.dtype.kind not in "iu": raise UsageError(f"actions are {policy!r}: {wanted}" if given.ndim == 0 else f"actions are of type {given.dtype}: {wanted}")
+    if given.ndim != 2 or len(given) != lanes.n: raise UsageError(f"actions have shape {given.shape}: {wanted}")
+    given = np.array(given, WHOLE, order="C")  # a copy: a log must not change when the caller fills its buffer anew
+    if given.size and given.view(np.uint64).max() >= lanes.choices: lanes.refuse(-1, given)  # a negative one is large without its sign
     return given
 
 def rollout(
@@ -219,7 +224,9 @@ def rollout(
 ) -> Rollout:
     "Play many steps; the lanes stand behind them afterwards, as if they had been stepped one by one."
     given = None if callable(policy) else _given(policy, lanes)
-    steps = steps if given is None else given.shape[1]
+    if given is not None:
+        if steps not in (None, given.shape[1]): raise UsageError(f"steps is {steps} and the actions are for {given.shape[1]}: leave steps out")
+        steps = given.shape[1]
     if steps is None: raise UsageError("a policy that is a function needs steps=")
     at_least(1, whole=True, steps=steps, threads=threads)
     left = (lanes.cursor[END] - lanes.cursor[TIME]).min()
@@ -234,4 +241,6 @@ def rollout(
         else:
             with ThreadPoolExecutor(int(threads)) as pool: list(pool.map(play, edges[:-1], edges[1:]))
         lanes.look(lanes.everyone)
+        lanes.reward[:], lanes.terminated, lanes.truncated = out[2][:, -1], out[3][:, -1].copy(), out[4][:, -1].copy()
+        lanes.over[:] = TERMINATED * lanes.terminated + TRUNCATED * lanes.truncated
     return Rollout(out[0], given, *out[1:])

@@ -7,7 +7,7 @@ __all__ = ['open_accounts', 'see_pair', 'renew', 'history_panel', 'Market']
 
 # %% ../../nbs/39_engine.episodes.ipynb #20ed6fa0
 import numpy as np
-from ..core import kernel, UsageError
+from ..core import DataError, kernel, UsageError
 from .sight import clip, rule_outlooks, see_belief, see_features
 from .spec import MODES
 from .step import END, EPISODE, EQUITY, FOLLOWS, PAIR, RISK, SEED, SIGHT, START_EQUITY, TIME
@@ -62,11 +62,13 @@ def history_panel(
 ):         # returns [assets, bars] in percent, pairs [2, pairs] as rows of them
     "The returns of every asset that `spec` names, on the bars where none is missing."
     from leadlag.markets import historical
-    prices = spec.market if isinstance(spec.market, historical.Prices) else historical.load(spec.market)
+    prices = spec.market if isinstance(spec.market, historical.Prices) else historical.load(spec.market, others=("synthetic",))
     if spec.leader is None or spec.follower is None:
         raise UsageError(f"a historical market needs leader= and follower=: choose from {', '.join(map(str, prices.levels.columns[:30]))}")
     names = list(dict.fromkeys(name for pair in spec.pairs for name in pair))
     returns = prices.together(names)
+    still = [str(name) for name in names if not returns[name].to_numpy().any()]
+    if still: raise DataError(f"{still[0]} never moves: there is nothing to trade or to follow; name another column")
     if len(returns) < spec.burn_in + 2: raise UsageError(f"{len(returns)} bars are too few for a burn-in of {spec.burn_in}: give more data or a smaller burn_in")
     return returns.to_numpy().T.copy(), np.array([[names.index(name) for name in side] for side in zip(*spec.pairs)])
 

@@ -67,6 +67,7 @@ class EnvSpec:
         for k in self.lookbacks: at_least(1, whole=True, lookbacks=k)
         settle_fields(self, whole=("length", "burn_in", "window", "execution_lag"), wholes=("lookbacks",))
         if self.synthetic and (self.leader, self.follower) != (None, None): raise UsageError("a synthetic market has one leader and one follower: leader= and follower= name columns of prices")
+        if not self.synthetic and self.regime is not None: raise UsageError(f"regime is {self.regime!r}: real prices have none that could be chosen; believe= says of which the filter is told")
         get_regimes(self.regime), get_regimes(self.believe)
 
     @property

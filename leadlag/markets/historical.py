@@ -184,12 +184,13 @@ def fetch(
 # %% ../../nbs/22_markets.historical.ipynb #994ba7aa
 def load(
     name,     # a name in REGISTRY, or whatever `read_prices` takes
+    others=(), # what else the caller takes, for the message
     **kwargs, # for `read_prices`
 ) -> Prices:
     "Prices of a registered data set (fetched once) or of any source `read_prices` takes."
     if not isinstance(name, (str, DataSet)): return read_prices(name, **kwargs)
     if isinstance(name, str) and name not in REGISTRY:
         if Path(name).suffix or Path(name).exists() or "/" in name: return read_prices(name, **kwargs)
-        choose(name, REGISTRY, "data set")
+        choose(name, [*others, *REGISTRY, "or the path of a file"], "market" if others else "data set")
     data = name if isinstance(name, DataSet) else REGISTRY[name]
     return read_prices(data.parse(fetch(data)), **{"name": data.name, **kwargs})
