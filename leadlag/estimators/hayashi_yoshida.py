@@ -9,7 +9,7 @@ __all__ = ['LEAST', 'Contrast', 'contrast', 'mirror_test', 'hayashi_yoshida', 'l
 from dataclasses import dataclass, replace
 import numpy as np, pandas as pd
 from ..core import DataError, UsageError
-from .base import draws, whole
+from .base import draws, refuse_copies, whole
 from .jump_points import block_contrasts
 from .result import LeadLag
 from .ticks import TickPair, lag_grid, tick_pair
@@ -61,6 +61,13 @@ def _largest_move(values, name):
 # %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #59661297
 LEAST = 20 # moves of either series, for a test
 
+def _refuse_twins(pair):
+    "`DataError` where the moves between the times that both have are those of one series."
+    at = np.searchsorted(pair.s, pair.t); at[at == len(pair.s)] = 0; both = pair.s[at] == pair.t
+    if both.sum() <= max(LEAST, min(len(pair.t), len(pair.s))/2): return
+    dx, dy = (z/max(np.abs(z).max(), 1e-300) for z in (np.diff(pair.x[both]), np.diff(pair.y[at[both]]))); norm = np.sqrt((dx @ dx)*(dy @ dy))
+    if norm > 0: refuse_copies(float(dx @ dy/norm), pair.names)
+
 def contrast(
     *,
     leader,       # Series of prices, its index the times
@@ -74,7 +81,7 @@ def contrast(
     "The signed contrast of two series of ticks over lags in both directions."
     pair = tick_pair(leader=leader, follower=follower, names=names)
     pair, grid, note = lag_grid(pair, lags, step)
-    pair = replace(_within_reach(pair, int(grid[-1])), note="; ".join(filter(None, (pair.note, note))))
+    pair = replace(_within_reach(pair, int(grid[-1])), note="; ".join(filter(None, (pair.note, note)))); _refuse_twins(pair)
     powers = [int(np.frexp(_largest_move(v, name))[1]) for v, name in zip((pair.x, pair.y), pair.names)]
     sides, turned = [(t, np.ldexp(v, -power)) for t, v, power in zip((pair.t, pair.s), (pair.x, pair.y), powers)], _turned(pair)
     (t, x), (s, y) = sides[::-1] if turned else sides        # blocks are counted in moves of the sparser series
@@ -114,6 +121,15 @@ def mirror_test(
     return excess, float((1 + (largest >= excess.max()*(1 - 1e-9)).sum())/(1 + n_null)), np.abs(value[::-1]) + cut*(1 + 1e-10)*spread
 
 # %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #60071c01
+def _peak(lags, sought, names):
+    "Number of the lag, not 0, with the largest value: the middle of a plateau, of several the nearest to 0; the same for either order of the series."
+    sought = np.where(lags != 0, sought, -np.inf); top = sought.max()
+    tied = np.flatnonzero(sought >= top - 1e-12*max(1., abs(top)))
+    plateaus = np.split(tied, np.flatnonzero(np.diff(tied) > 1) + 1)
+    middles = [run[(len(run) - int(lags[run[0]] > 0))//2] for run in plateaus] # of an even number the one nearer to 0
+    return int(min(middles, key=lambda k: (abs(lags[k]), (lags[k] > 0) != (names[0] < names[1]))))
+
+# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #c9cb3b07
 def _interval(c, k, n_boot, seed):
     "95 % interval of the correlation at lag number k; NaN where no resamples are asked for."
     if not n_boot: return np.nan, np.nan
@@ -123,10 +139,11 @@ def _interval(c, k, n_boot, seed):
     i = block_bootstrap(np.column_stack([c.parts[:, k], c.shares]), correlation, block=1, n_boot=n_boot, seed=seed)
     return i.low, i.high
 
-def _note(c):
-    "What was dropped, the correlation at lag 0, and a word on correlations above 1."
-    above = f"a Hayashi-Yoshida correlation may be above 1 (here {np.abs(c.value).max():.2f}): the covariance counts all moves that overlap, the variances each move by itself" if np.abs(c.value).max() > 1 else ""
-    return "; ".join(filter(None, (c.pair.note, f"at lag 0 the correlation is {c.value[len(c.lags)//2]:+.2f}", above)))
+def _note(c, *shown):
+    "What was dropped, the correlation at lag 0, and a word on correlations above 1 where that one, or one of `shown`, is."
+    zero = c.value[len(c.lags)//2]
+    above = "a Hayashi-Yoshida correlation may be above 1: the covariance counts all moves that overlap, the variances each move by itself" if max(abs(zero), *shown, 0) > 1 else ""
+    return "; ".join(filter(None, (c.pair.note, f"at lag 0 the correlation is {zero:+.2f}", above)))
 
 def _draws(n_null, n_boot, seed):
     "The numbers of draws and the seed, checked."
@@ -145,17 +162,17 @@ def hayashi_yoshida(
     n_null, n_boot, seed = _draws(n_null, n_boot, seed)
     c = contrast(leader=leader, follower=follower, lags=lags, step=step, method=method, blocks=None if n_null or n_boot else 1, names=names)
     value, size, p, band = c.value, np.abs(c.value), np.nan, np.full(len(c.lags), np.nan)
-    sought = np.where(c.lags != 0, size, -1)
+    sought = size
     if n_null:
         excess, p, band = mirror_test(c.parts, n_null, seed)
-        sought = np.where(size > band, sought, -1) if p <= .05 else excess
-    k = int(sought.argmax()); turn = -1 if c.lags[k] < 0 else 1
+        sought = np.where(size > band, size, -1) if p <= .05 else excess
+    k = _peak(c.lags, sought, c.pair.names); turn = -1 if c.lags[k] < 0 else 1
     curve = c.curve.assign(low=-band, high=band)[["lag", "value", "low", "high", "n"]]
     if turn < 0: curve = curve.assign(lag=-curve.lag)[::-1].reset_index(drop=True)
     return LeadLag(*c.pair.names[::turn], abs(int(c.lags[k]))/c.pair.per_second, float(size[k]), -1 if value[k] < 0 else 1, p,
-                   _interval(c, k, n_boot, seed), int(c.curve.n[k]), "hayashi_yoshida", "correlation", curve, "s", turn < 0, _note(c))
+                   _interval(c, k, n_boot, seed), int(c.curve.n[k]), "hayashi_yoshida", "correlation", curve, "s", turn < 0, _note(c, size[k], size[c.lags*turn < 0].max()))
 
-# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #23894337
+# %% ../../nbs/33_estimators.hayashi_yoshida.ipynb #146769e9
 def _ratio_pvalue(ahead, behind, n_null, seed):
     "p of the ratio of squared sums, two-sided, against random blocks run backwards; NaN without draws."
     if not n_null: return np.nan
@@ -165,25 +182,15 @@ def _ratio_pvalue(ahead, behind, n_null, seed):
     observed = 2*abs(odd.sum(0) @ even)/(even @ even + (odd.sum(0)**2).sum())
     return float((1 + (np.abs(tilt)/level >= observed*(1 - 1e-9)).sum())/(1 + n_null))
 
-def _ratio_interval(ahead, behind, n_boot, seed):
-    "95 % interval of the ratio, blocks resampled; NaN where no resamples are asked for."
-    if not n_boot: return np.nan, np.nan
-    up, down, blocks = ahead @ ahead.T, behind @ behind.T, len(ahead)
-    def ratio(drawn):
-        times = np.bincount(drawn.astype(int), minlength=blocks).astype(float)
-        return (times @ up @ times)/(times @ down @ times)
-    i = block_bootstrap(np.arange(blocks), ratio, block=1, n_boot=n_boot, seed=seed)
-    return i.low, i.high
-
 def lead_lag_ratio(
     *,
     leader,       # Series of the supposed leader's prices, its index the times
     follower,     # Series of the supposed follower's prices
     lags=None, step=None, method="auto", names=None, # as in `contrast`
-    n_null=199, n_boot=1000, seed=0, # as in `hayashi_yoshida`
+    n_null=199, seed=0, # as in `hayashi_yoshida`
 ) -> LeadLag:     # strength is the ratio, at least 1; `lag` is NaN
     "Who leads whom in two series of ticks, by the ratio of squared contrasts of the two directions (Huth and Abergel)."
-    n_null, n_boot, seed = _draws(n_null, n_boot, seed)
+    n_null, _, seed = _draws(n_null, 0, seed)
     c = contrast(leader=leader, follower=follower, lags=lags, step=step, method=method, blocks=None, names=names); half = len(c.lags)//2
     sides = c.parts[:, half+1:], c.parts[:, :half][:, ::-1]
     sums = np.stack([np.cumsum(z.sum(0)**2) for z in sides]); turn = 1 if sums[0, -1] >= sums[1, -1] else -1
@@ -192,4 +199,4 @@ def lead_lag_ratio(
     running = np.divide(up, down, out=np.full(half, np.nan), where=down > 0); strongest = ahead.sum(0)[np.abs(ahead.sum(0)).argmax()]
     curve = pd.DataFrame({"lag": c.lags[half+1:]/c.pair.per_second, "value": running, "low": np.nan, "high": np.nan, "n": c.curve.n.to_numpy()[::turn][half+1:]})
     return LeadLag(*c.pair.names[::turn], np.nan, float(running[-1]), -1 if strongest < 0 else 1, _ratio_pvalue(ahead, behind, n_null, seed),
-                   _ratio_interval(ahead, behind, n_boot, seed), int(c.curve.n[half]), "lead_lag_ratio", "ratio of squared contrasts", curve, "s", turn < 0, _note(c))
+                   (np.nan, np.nan), int(c.curve.n[half]), "lead_lag_ratio", "ratio of squared contrasts", curve, "s", turn < 0, _note(c))

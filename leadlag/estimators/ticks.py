@@ -127,15 +127,18 @@ def _nanoseconds(lag):
     return int(span.value), False
 
 # %% ../../nbs/32_estimators.ticks.ipynb #9a863b16
+def _clock(pair):
+    "The largest time that divides all differences of the stamps, in units of the pair's clock."
+    return int(np.gcd.reduce(np.r_[np.diff(pair.t), np.diff(pair.s), abs(pair.t[0] - pair.s[0])]))
+
 def _default_lags(pair):
-    "Twenty gaps of the sparser series each way, by bars where there are bars, else by tenths of a gap."
-    gap = int(max(np.median(np.diff(pair.t)), np.median(np.diff(pair.s))))
-    bar = int(np.gcd.reduce(np.r_[np.diff(pair.t), np.diff(pair.s), abs(pair.t[0] - pair.s[0])]))
-    step = bar if 2*bar >= gap else max(1, gap//10)
+    "Twenty gaps of the sparser series each way, by tenths of a gap in whole stamps."
+    gap, stamp = int(max(np.median(np.diff(pair.t)), np.median(np.diff(pair.s)))), _clock(pair)
+    step = -(-gap//(10*stamp))*stamp
     return np.arange(1, max(1, min(20*gap, (pair.shared - 1)//2)//step) + 1)*step
 
-def _given_lags(lags, step, per):
-    "Lags as the caller gave them: nanoseconds, and a note on rounding."
+def _given_lags(lags, step, stamp):
+    "Lags as the caller gave them: nanoseconds, and a note on rounding; `stamp`: of the pair's stamps, in nanoseconds."
     if isinstance(lags, (set, frozenset)): lags = list(lags)
     one = np.ndim(lags) == 0 or isinstance(lags, str)
     listed = [lags] if one else list(lags)
@@ -146,11 +149,16 @@ def _given_lags(lags, step, per):
         if step is not None: raise UsageError("a list of lags and a step are given: give the largest lag with a step, or the list alone")
         return np.abs(ns), note
     if (ns < 0).any(): raise UsageError(f"the largest lag or the step is below 0: lags are searched in both directions, so give it without the sign")
-    largest, least = int(ns[0]), 10**9//per
-    width = int(ns[1]) if step is not None else max(least, largest//100//least*least)
+    largest = int(ns[0]); width = int(ns[1]) if step is not None else -(-largest//(100*stamp))*stamp
+    if step is None and width > largest: raise UsageError(f"the largest lag is {lag_in_words(largest/1e9, 's')} and the times are stamped in steps of {lag_in_words(stamp/1e9, 's')}: give that or more, or a step of your own")
     if not 0 < width <= largest: raise UsageError(f"a step of {width/1e9:g} s up to a largest lag of {largest/1e9:g} s leaves no lag to search: give a step between 0 and the largest lag")
     if largest//width > 5_000_000: raise UsageError(f"{2*(largest//width)} lags are too many: give a larger step")
     return np.arange(1, largest//width + 1)*width, note
+
+def _grid_in_words(half, listed):
+    "What was searched: the step between lags, or how many were given."
+    if listed: return f"{len(half)} lag{'s'*(len(half) > 1)} given, searched in both directions"
+    return "lags on a grid of " + lag_in_words(half[0], "s").replace("day", "calendar day")
 
 def lag_grid(
     pair,      # TickPair
@@ -158,12 +166,12 @@ def lag_grid(
     step=None, # between lags, where `lags` is the largest
 ):             # TickPair on a clock that holds the lags, their int64 values (odd number, symmetric about 0), note
     "The lags to search, on the pair's clock, made finer where a lag needs it; positive: the leader is first."
-    if lags is None and step is None: ns, note = _default_lags(pair)*(10**9//pair.per_second), ""
-    elif lags is None: ns, note = _given_lags(float(_default_lags(pair)[-1]/pair.per_second), step, pair.per_second)
-    else: ns, note = _given_lags(lags, step, pair.per_second)
+    unit = 10**9//pair.per_second
+    if lags is None and step is None: ns, note = _default_lags(pair)*unit, ""
+    else: ns, note = _given_lags(float(_default_lags(pair)[-1]/pair.per_second) if lags is None else lags, step, _clock(pair)*unit)
     if not (ns := np.unique(ns[ns != 0])).size: raise UsageError("lag 0 alone is given: a lead needs lags on both sides of it")
     fine = next(per for per in PER_SECOND.values() if per >= pair.per_second and not (ns % (10**9//per)).any())
     t, s = (_rebased(z, pair.per_second, 0, fine, name) for z, name in zip((pair.t, pair.s), pair.names))
     pair = replace(pair, t=t, s=s, per_second=fine); half = ns//(10**9//fine)
     if half[-1] >= pair.shared: raise UsageError(f"the largest lag is {lag_in_words(half[-1]/fine, 's')} and {pair.names[0]} and {pair.names[1]} share {lag_in_words(pair.shared/fine, 's')}: give shorter lags or longer series")
-    return pair, np.r_[-half[::-1], 0, half], note
+    return pair, np.r_[-half[::-1], 0, half], "; ".join(filter(None, (note, _grid_in_words(half/fine, isinstance(lags, (set, frozenset)) or np.ndim(lags) > 0))))
