@@ -42,7 +42,7 @@ class LeadLagEnv(gym.Env):
         self.env_spec = make_spec(market=market, **settings)
         self.lanes, self.render_mode, self._seeded, self._over = Lanes(self.env_spec, 1), render_mode, False, True
         self.observation_space, self.action_space = spaces(self.lanes)
-        self._obs, self._reward = np.zeros((1, self.lanes.width), np.float32), np.zeros(1)
+        self.names, self._obs, self._reward = observation_names(self.env_spec), np.zeros((1, self.lanes.width), np.float32), np.zeros(1)
         self._plan = self.lanes.plan_with(self._obs, self._reward)
         self.__setstate__({})
 
@@ -50,9 +50,6 @@ class LeadLagEnv(gym.Env):
         "A copy looks at its own books, clock, observation and plan."
         self.__dict__.update(state)
         self._books, self._clock, self._row, self._at = self.lanes.account[:PENDING, 0], self.lanes.cursor[TIME], self._obs[0], self._plan.at
-
-    @property
-    def names(self): return observation_names(self.env_spec)  # what each entry of an observation is
 
     def reset(self, *, seed=None, options=None):
         "Begin an episode; `options={'start': bar, 'pair': index}` makes the first decision at that bar, and plays that pair of several."
@@ -166,9 +163,8 @@ class LeadLagVectorEnv(VectorEnv):
         **settings,          # other fields of `EnvSpec`
     ):
         at_least(1, whole=True, num_envs=num_envs)
-        num_envs = int(num_envs)
-        self.env_spec, self.num_envs, self.copy, self.render_mode = make_spec(market=market, **settings), num_envs, copy, render_mode
-        self.lanes, self._seeded = Lanes(self.env_spec, num_envs), False
+        self.env_spec, self.num_envs, self.copy, self.render_mode = make_spec(market=market, **settings), int(num_envs), copy, render_mode
+        self.lanes, self.names, self._seeded = Lanes(self.env_spec, self.num_envs), observation_names(self.env_spec), False  # names: what each entry of an observation is
         set_spaces(self, *spaces(self.lanes))
 
     def reset(self, *, seed=None, options=None):
@@ -189,13 +185,9 @@ class LeadLagVectorEnv(VectorEnv):
         info = begin_anew(lanes) if lanes.step(actions) else {}
         return lanes.obs, lanes.reward, lanes.terminated, lanes.truncated, info
 
-    @property
-    def names(self): return observation_names(self.env_spec)  # what each entry of an observation is
-
     def rollout(self,
         policy,     # integers [lanes, steps], or a function observations [lanes, width] -> actions [lanes]
-        steps=None, # decisions; needed for a function
-        threads=1,  # share the lanes among so many threads
+        steps=None, threads=1, # decisions (needed for a function); share the lanes among so many threads
         into=None,  # an earlier rollout of this shape, whose arrays are filled again
     ):              # a `Rollout`: observation [lanes, steps + 1, width], action, target, reward, terminated, truncated [lanes, steps]
         "Many steps in one compiled call; lanes whose episode ends begin the next."
@@ -203,5 +195,4 @@ class LeadLagVectorEnv(VectorEnv):
         return rollout(self.lanes, policy, steps, threads=threads, into=into)
 
     def account(self): return ledger(self.lanes)      # equity, position, costs, charge [lanes]
-
     def truth(self): return self.lanes.truth()        # regime (an index into `lanes.regimes`), lookback, conditional mean [lanes]

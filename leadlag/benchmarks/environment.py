@@ -125,13 +125,14 @@ def rollout(lanes, kept=False):
     def work(): return env.rollout(actions, into=into).reward.size
     return work, {"unit": "steps/s", "width": 24}
 def memcpy(lanes, kept=False):
-    "As many bytes as 256 steps of a rollout return: observations, targets, rewards, flags."
-    held = np.ones((lanes, 257, 24), np.float32), np.ones((lanes, 256)), np.ones((lanes, 256)), np.ones((lanes, 256), np.int8)
-    into = [v.copy() for v in held]
-    def fresh(): return [v.copy() for v in held][1].size
+    "As many bytes as 256 steps of a rollout return: observations, targets, rewards, which may be kept; actions and two flags."
+    kept_ones = np.ones((lanes, 257, 24), np.float32), np.ones((lanes, 256)), np.ones((lanes, 256))
+    others = np.ones((lanes, 256), np.int64), np.ones((lanes, 256), np.bool_), np.ones((lanes, 256), np.bool_)
+    into = [v.copy() for v in kept_ones]
+    def fresh(): return [v.copy() for v in (*kept_ones, *others)][1].size
     def again():
-        for v, w in zip(held, into): np.copyto(w, v)
-        return held[1].size
+        for v, w in zip(kept_ones, into): np.copyto(w, v)
+        return [v.copy() for v in others][0].size
     return again if kept else fresh, {"unit": "steps/s", "width": 24}
 MAKE |= {"rollout": rollout, "rollout, arrays kept": lambda lanes: rollout(lanes, True),
          "memcpy": memcpy, "memcpy, arrays kept": lambda lanes: memcpy(lanes, True)}

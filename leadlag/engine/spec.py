@@ -65,10 +65,9 @@ class EnvSpec:
         settle_fields(self, several=("lookbacks", "leader", "follower"))
         if not isinstance(self.lookbacks, tuple) or not self.lookbacks: raise UsageError(f"lookbacks is {self.lookbacks}: give a sequence of at least one")
         for k in self.lookbacks: at_least(1, whole=True, lookbacks=k)
-        settle_fields(self, whole=("length", "burn_in", "window", "execution_lag"), wholes=("lookbacks",))
+        settle_fields(self, whole=("length", "burn_in", "window", "execution_lag"), wholes=("lookbacks",)), get_regimes(self.regime), get_regimes(self.believe)
         if self.synthetic and (self.leader, self.follower) != (None, None): raise UsageError("a synthetic market has one leader and one follower: leader= and follower= name columns of prices")
         if not self.synthetic and self.regime is not None: raise UsageError(f"regime is {self.regime!r}: real prices have none that could be chosen; believe= says of which the filter is told")
-        get_regimes(self.regime), get_regimes(self.believe)
 
     @property
     def synthetic(self): return isinstance(self.market, str) and self.market == "synthetic"
