@@ -8,7 +8,7 @@ __all__ = ['imbalance', 'ccf_auc', 'ccf_auc_matrix']
 # %% ../../nbs/31_estimators.ccf_auc.ipynb #b290f61f
 import numpy as np, pandas as pd
 from ..core import DataError
-from .base import (as_lags, as_pair, circular_t, counted_pvalue, discovery_rates, draws, grass, null_draws, panel_pvalues, standardise, whole)
+from .base import (as_lags, as_pair, circular_t, counted_pvalue, discovery_rates, draws, grass, null_draws, panel_pvalues, standardise, two_series, whole)
 from .crosscorr import antisymmetric, curve_of, each_lag, pairs_judged, panel_of
 from .result import LeadLag, LeadLagMatrix
 
@@ -57,9 +57,10 @@ def ccf_auc_matrix(
     "The leader's share of all lagged correlation, for all pairs of a panel, with p-values and false discovery rates."
     n_null, seed = draws(n_null), whole(seed, "seed", 0); values, names, note, lags = panel_of(panel, lags)
     Z, W = standardise(values); N = len(names); area, size, fewest = np.zeros((N, N)), np.zeros((N, N)), np.full((N, N), np.inf)
-    for k, corr, t, m in each_lag(Z, W, lags):
+    for k, corr, t, m in each_lag(Z, W, np.r_[0, lags]):
+        if k == 0: same = corr.copy(); continue
         area += np.abs(corr); size += np.abs(t); np.minimum(fewest, m, out=fewest)
-    fewest[~np.isfinite(size)] = 0; i, j, note = pairs_judged(np.minimum(fewest, fewest.T), note)
+    fewest[~np.isfinite(size)] = 0; i, j, note = pairs_judged(np.minimum(fewest, fewest.T), note); i, j, note = two_series(same, i, j, names, note)
     share = area[i, j]/(area[i, j] + area[j, i]); both = np.r_[-lags[::-1], lags]
     p = panel_pvalues(grass(np.ascontiguousarray(Z.T)), i, j, both, n_null, seed, np.abs(size - size.T)[i, j], imbalance(both))
     lead, follow = np.where(share >= .5, i, j), np.where(share >= .5, j, i); labels = np.array(names, dtype=object); strength = np.maximum(share, 1 - share)

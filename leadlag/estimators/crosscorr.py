@@ -10,7 +10,7 @@ __all__ = ['lagged_correlations', 'lagged_errors', 'mutual', 'curve_of', 'crossc
 import numpy as np, pandas as pd
 from ..core import DataError
 from .base import (as_lags, as_pair, as_panel, block_interval, circular_t, correlation_of, counted_pvalue, discovery_rates, draws,
-                                     grass, lag_products, level, null_draws, panel_pvalues, standardise, whole)
+                                     grass, lag_products, level, null_draws, panel_pvalues, refuse_copies, standardise, two_series, whole)
 from .result import LeadLag, LeadLagMatrix
 
 # %% ../../nbs/30_estimators.crosscorr.ipynb #2f1f4c5e
@@ -75,7 +75,7 @@ def curve_of(x, y, names, lags, min_bars=20):
     found = (*lagged_correlations(Z, W, K), lagged_errors(Z, W, K))
     corr, count, error = (np.where(lags < 0, a[np.abs(lags), 1, 0], a[np.abs(lags), 0, 1]) for a in found) # transposes are the negative lags
     if count.min() < min_bars: raise DataError(f"{names[0]!r} and {names[1]!r} share {count.min():.0f} complete bars at some lag: at least {min_bars} are needed")
-    error = np.where(error > 0, error, np.inf)
+    refuse_copies(found[0][0, 0, 1], names); error = np.where(error > 0, error, np.inf)
     return corr, count, error, np.where((lags == 0) | ~np.isfinite(corr), 0, corr/error), Z, W, found[0]
 
 def crosscorr(
@@ -169,7 +169,7 @@ def crosscorr_matrix(
     n_null, seed = draws(n_null), whole(seed, "seed", 0); values, names, note, lags = panel_of(panel, lags)
     Z, W = standardise(values); shape = (int(lags.max()) + 1, len(names), len(names))
     curves = np.full(shape, np.nan) if 8.*np.prod(shape) <= max_bytes else None
-    best, same, memory, fewest = _strongest(Z, W, lags, curves); i, j, note = pairs_judged(fewest, note)
+    best, same, memory, fewest = _strongest(Z, W, lags, curves); i, j, note = pairs_judged(fewest, note); i, j, note = two_series(same, i, j, names, note)
     forth, back = best["t"][i, j], best["t"][j, i]; first = forth >= back; peak = np.maximum(forth, back)
     lead, follow = np.where(first, i, j), np.where(first, j, i); of = {name: table[lead, follow] for name, table in best.items()}
     p = panel_pvalues(grass(np.ascontiguousarray(Z.T)), i, j, np.r_[-lags[::-1], lags], n_null, seed, peak)

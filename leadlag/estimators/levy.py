@@ -9,7 +9,7 @@ __all__ = ['PATHS', 'increments', 'running_area', 'turned', 'gapless', 'full_pan
 # %% ../../nbs/31_estimators.levy.ipynb #6da43f42
 import numpy as np, pandas as pd
 from ..core import DataError, UsageError, choose
-from .base import COPIES, as_pair, as_panel, block_interval, circular_t, counted_pvalue, discovery_rates, draws, level, null_draws, panel_pvalues, refuse_copies, standardise, whole
+from .base import as_pair, as_panel, block_interval, circular_t, counted_pvalue, discovery_rates, draws, level, null_draws, panel_pvalues, refuse_copies, standardise, two_series, whole
 from .crosscorr import antisymmetric
 from .result import LeadLag, LeadLagMatrix
 
@@ -92,7 +92,12 @@ def _scaled(values, names):
         if extreme: raise DataError(f"series {name!r} has a largest value of {size[list(names).index(name)]:.3g}, of which no area can be taken: give returns in percent")
     return np.ascontiguousarray(rows), power
 
-# %% ../../nbs/31_estimators.levy.ipynb #22fb5cae
+# %% ../../nbs/31_estimators.levy.ipynb #e2c46784
+def _one_bar(path, note):
+    "The note with a word on what the path of returns cannot see."
+    return "; ".join(filter(None, (note, "the Lévy area of returns sees leads of one bar only; crosscorr looks further" if path == "returns" else "")))
+
+# %% ../../nbs/31_estimators.levy.ipynb #ee632962
 def levy_area(
     *,
     leader,        # returns of the supposed leader, % per bar: Series, array or list
@@ -115,9 +120,9 @@ def levy_area(
     ci = block_interval((x*z*unit/2)[:, None], lambda sums: float(sums[0]), n, n_boot if path == "returns" else 0, seed)
     bars = np.arange(n - len(area), n)
     curve = pd.DataFrame({"bar": bars, "value": area, "low": -band, "high": band, "n": bars + 1})
-    return LeadLag(*names, 1. if path == "returns" else np.nan, abs(float(area[-1])), 1, pvalue, ci, n, "levy", f"area of the {path} path, %²", curve, swapped=swapped, note=note)
+    return LeadLag(*names, 1. if path == "returns" else np.nan, abs(float(area[-1])), 1, pvalue, ci, n, "levy", f"area of the {path} path, %²", curve, swapped=swapped, note=note if pvalue <= .05 else _one_bar(path, note))
 
-# %% ../../nbs/31_estimators.levy.ipynb #b090297d
+# %% ../../nbs/31_estimators.levy.ipynb #9c74e4fe
 def levy_areas(
     values,         # (bars, assets) returns in % per bar
     path="returns", # as in `levy_area`
@@ -127,15 +132,7 @@ def levy_areas(
     half = (np.cumsum(moves, axis=0) - moves).T @ moves
     return (half - half.T)/2
 
-# %% ../../nbs/31_estimators.levy.ipynb #8e6a38f0
-def _no_copies(columns, note):
-    "Numbers (i, j) of the pairs that are two series and not one; the note counts the others."
-    i, j = np.triu_indices(len(columns), 1); Z = standardise(columns.T)[0]; two = np.abs((Z.T @ Z/len(Z))[i, j]) <= COPIES
-    if not two.any(): raise DataError("all series of the panel are copies of one: nobody can be first")
-    lost = (~two).sum(); left = f"{lost} pair{'s'*bool(lost > 1)} left out, of which one series is a copy of the other" if lost else ""
-    return i[two], j[two], "; ".join(filter(None, (note, left)))
-
-# %% ../../nbs/31_estimators.levy.ipynb #0bee8ca1
+# %% ../../nbs/31_estimators.levy.ipynb #e701ad9b
 def levy_matrix(
     panel,          # bars x assets, returns in % per bar
     *,
@@ -146,16 +143,16 @@ def levy_matrix(
     "Lévy areas of all pairs of a panel, with p-values and false discovery rates."
     choose(path, PATHS, "path"); n_null, seed = draws(n_null), whole(seed, "seed", 0); values, names, note = full_panel(panel, 30)
     columns, unit = _scaled(values, names)
-    areas = levy_areas(columns.T, path)*np.outer(unit, unit); i, j, note = _no_copies(columns, note)
+    areas = levy_areas(columns.T, path)*np.outer(unit, unit); Z = standardise(columns.T)[0]; i, j, note = two_series(Z.T @ Z/len(Z), *np.triu_indices(len(names), 1), names, note)
     def of(a, b): return circular_t(columns[a], _sheared(columns[a], columns[b], path))
     p = panel_pvalues(of, i, j, [0], n_null, seed, per_draw=_reads(len(values), path)); size = areas[i, j]; labels = np.array(names, dtype=object)
     lead, follow = np.where(size >= 0, i, j), np.where(size >= 0, j, i)
     pairs = pd.DataFrame({"leader": labels[lead], "follower": labels[follow], "lag": 1. if path == "returns" else np.nan, "strength": np.abs(size),
                           "sign": 1, "p": p, "q": discovery_rates(p), "n": len(values)})
     return LeadLagMatrix(pairs.sort_values(["p", "strength"], ascending=[True, False], kind="stable", ignore_index=True),
-                         antisymmetric(names, i, j, size), names, "levy", f"area of the {path} path, %²", "%²", note=note)
+                         antisymmetric(names, i, j, size), names, "levy", f"area of the {path} path, %²", "%²", note=_one_bar(path, note))
 
-# %% ../../nbs/31_estimators.levy.ipynb #fef37672
+# %% ../../nbs/31_estimators.levy.ipynb #2ba49964
 def _window(start, stop, n, least):
     "A window of at least `least` of n bars, as integers."
     if not 0 <= start <= stop - least or stop > n: raise UsageError(f"the window ({start}, {stop}) does not fit: give at least {least} bars within [0, {n})")
@@ -171,7 +168,7 @@ def _prefixes(moves):
     for S in turn: S -= S.T.copy() # in place and bar by bar, so that the peak stays near the size of the table
     return place, prefix(np.arange(len(moves))[:, None]*moves), turn, turn.sum(2)
 
-# %% ../../nbs/31_estimators.levy.ipynb #32d7b495
+# %% ../../nbs/31_estimators.levy.ipynb #4db404aa
 class LevyTable:
     "Prefix sums of a panel: Lévy areas of all pairs in any window [start, stop) in time proportional to assets²."
     def __init__(
