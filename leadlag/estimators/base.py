@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['FEWEST', 'LONGEST', 'COPIES', 'CELLS', 'one_clock', 'names_of', 'as_pair', 'as_panel', 'whole', 'draws', 'as_lags',
            'standardise', 'circular_t', 'largest', 'null_draws', 'counted_pvalue', 'level', 'tail_pvalues', 'grass',
-           'panel_pvalues', 'discovery_rates', 'refuse_copies', 'two_series', 'lag_products', 'correlation_of',
-           'block_interval']
+           'panel_pvalues', 'discovery_rates', 'refuse_copies', 'lag_products', 'correlation_of', 'block_interval']
 
 # %% ../../nbs/29_estimators.base.ipynb #d90d718d
 import operator
@@ -286,18 +285,6 @@ COPIES = .999 # correlation on the same bar beyond which two series are one
 def refuse_copies(same, names):
     "`DataError` where two series are one, so that nobody can be first."
     if abs(same) > COPIES: raise DataError(f"{names[0]!r} and {names[1]!r} are one series twice (their correlation at the same times is {same:+.4f}), and nobody can be first: leave one out")
-
-def two_series(
-    same,  # (assets, assets) correlations on the same bar
-    i, j,  # (pairs,) asset numbers
-    names, # of the assets
-    note,  # so far
-):         # i, j of the pairs that are two series, note
-    "The pairs that are two series and not one; the note names the others in the words of `refuse_copies`."
-    one = np.abs(same[i, j]) > COPIES; k = int(one.argmax())
-    if one.all(): refuse_copies(same[i[k], j[k]], (names[i[k]], names[j[k]]))
-    lost = int(one.sum()); left = f"{lost} pair{'s'*(lost > 1)} left out: {names[i[k]]!r} and {names[j[k]]!r} are one series twice{', and so on' if lost > 1 else ''}" if lost else ""
-    return i[~one], j[~one], "; ".join(filter(None, (note, left)))
 
 # %% ../../nbs/29_estimators.base.ipynb #df813666
 CELLS = 20_000

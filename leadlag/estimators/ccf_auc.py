@@ -8,8 +8,8 @@ __all__ = ['imbalance', 'ccf_auc', 'ccf_auc_matrix']
 # %% ../../nbs/31_estimators.ccf_auc.ipynb #b290f61f
 import numpy as np, pandas as pd
 from ..core import DataError
-from .base import (as_lags, as_pair, circular_t, counted_pvalue, discovery_rates, draws, grass, null_draws, panel_pvalues, standardise, two_series, whole)
-from .crosscorr import antisymmetric, curve_of, each_lag, pairs_judged, panel_of
+from .base import (as_lags, as_pair, circular_t, counted_pvalue, discovery_rates, draws, grass, null_draws, panel_pvalues, standardise, whole)
+from .crosscorr import antisymmetric, curve_of, each_lag, pairs_judged, panel_of, two_series
 from .result import LeadLag, LeadLagMatrix
 
 # %% ../../nbs/31_estimators.ccf_auc.ipynb #a185f998

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['lagged_correlations', 'lagged_errors', 'mutual', 'curve_of', 'crosscorr', 'each_lag', 'panel_of', 'pairs_judged',
-           'antisymmetric', 'crosscorr_matrix']
+           'antisymmetric', 'two_series', 'crosscorr_matrix']
 
 # %% ../../nbs/30_estimators.crosscorr.ipynb #2e4d80b7
 import numpy as np, pandas as pd
 from ..core import DataError
-from .base import (as_lags, as_pair, as_panel, block_interval, circular_t, correlation_of, counted_pvalue, discovery_rates, draws,
-                                     grass, lag_products, level, null_draws, panel_pvalues, refuse_copies, standardise, two_series, whole)
+from .base import (COPIES, as_lags, as_pair, as_panel, block_interval, circular_t, correlation_of, counted_pvalue, discovery_rates, draws,
+                                     grass, lag_products, level, null_draws, panel_pvalues, refuse_copies, standardise, whole)
 from .result import LeadLag, LeadLagMatrix
 
 # %% ../../nbs/30_estimators.crosscorr.ipynb #2f1f4c5e
@@ -156,7 +156,20 @@ def antisymmetric(
     out[i, j], out[j, i] = score, -np.asarray(score)
     return pd.DataFrame(out, index=list(names), columns=list(names))
 
-# %% ../../nbs/30_estimators.crosscorr.ipynb #3ab38dfe
+# %% ../../nbs/30_estimators.crosscorr.ipynb #1da1d3f4
+def two_series(
+    same,  # (assets, assets) correlations on the same bar
+    i, j,  # (pairs,) asset numbers
+    names, # of the assets
+    note,  # so far
+):         # i, j of the pairs that are two series, note
+    "The pairs that are two series and not one; the note names the others in the words of `refuse_copies`."
+    one = np.abs(same[i, j]) > COPIES; k = int(one.argmax())
+    if one.all(): refuse_copies(same[i[k], j[k]], (names[i[k]], names[j[k]]))
+    lost = int(one.sum()); left = f"{lost} pair{'s'*(lost > 1)} left out: {names[i[k]]!r} and {names[j[k]]!r} are one series twice{', and so on' if lost > 1 else ''}" if lost else ""
+    return i[~one], j[~one], "; ".join(filter(None, (note, left)))
+
+# %% ../../nbs/30_estimators.crosscorr.ipynb #1a1f785b
 def crosscorr_matrix(
     panel,      # bars x assets, returns in % per bar; NaN is masked pairwise
     *,

@@ -9,8 +9,8 @@ __all__ = ['PATHS', 'increments', 'running_area', 'turned', 'gapless', 'full_pan
 # %% ../../nbs/31_estimators.levy.ipynb #6da43f42
 import numpy as np, pandas as pd
 from ..core import DataError, UsageError, choose
-from .base import as_pair, as_panel, block_interval, circular_t, counted_pvalue, discovery_rates, draws, level, null_draws, panel_pvalues, refuse_copies, standardise, two_series, whole
-from .crosscorr import antisymmetric
+from .base import as_pair, as_panel, block_interval, circular_t, counted_pvalue, discovery_rates, draws, level, null_draws, panel_pvalues, refuse_copies, standardise, whole
+from .crosscorr import antisymmetric, two_series
 from .result import LeadLag, LeadLagMatrix
 
 # %% ../../nbs/31_estimators.levy.ipynb #7fefcf86
