@@ -20,7 +20,7 @@ class Scan:
     "Settings of `leadlag scan`."
     prices: Annotated[Positional[str], arg(metavar="PRICES")]  # CSV, TSV or Parquet file, dates first, a column per asset; or a data set's name
     method: str = "crosscorr"       # "crosscorr", "ccf_auc", "levy", "thermal", "hayashi_yoshida", "lead_lag_ratio", or "auto": by whether the columns share their times
-    max_lag: int | None = None      # lags 1 to this (bars; seconds for ticks) are searched in both directions; default: the method's own, 20 for crosscorr
+    max_lag: Annotated[int | None, arg(aliases=["--lags"])] = None # lags 1 to this (bars; seconds for ticks) are searched in both directions; default: the method's own, 20 for crosscorr
     kind: str = "levels"            # what the table holds: "levels" (prices) or "returns" (simple, in percent)
     columns: tuple[str, ...] = ()   # which columns; all, if none is named
     n_null: int | None = None       # draws of chance for each pair; default: the method's own, and more for a pair that none of them reaches
@@ -56,17 +56,18 @@ def _picture(result):
 def scan(config: Scan):
     "Who leads whom in a table of prices: every pair's leader and lag, its p-value, its false discovery rate among all pairs, and a picture."
     from leadlag.estimators.lead_lag import lead_lag_matrix
-    from leadlag.estimators.result import legend, shown
+    from leadlag.estimators.result import in_columns, legend
     from leadlag.markets.historical import load
     if config.output and Path(config.output).suffix not in (".png", ".svg"): raise UsageError(f"output is {config.output}: give a file that ends in .png or .svg")
     if config.top < 0: raise UsageError(f"top is {config.top}: give the number of pairs to show, or 0 for all")
+    if config.max_lag is not None and (config.method == "levy" or config.max_lag < 1): raise UsageError("levy searches no lags: leave --max-lag out" if config.method == "levy" else f"--max-lag is {config.max_lag}: give 1 or more")
     prices = load(config.prices, kind=config.kind, columns=list(config.columns) or None); tell_prices(prices)
     result = lead_lag_matrix(prices, method=config.method, lags=config.max_lag, seed=config.seed, **({} if config.n_null is None else {"n_null": config.n_null}))
-    rows = result.pairs.astype(object).where(result.pairs.notna(), None).to_dict("records"); table = shown(result, config.top or None)
+    rows = result.pairs.astype(object).where(result.pairs.notna(), None).to_dict("records"); top = min(config.top or len(rows), len(rows))
     if config.json: print(dumps({"pairs": rows, "measure": result.measure, "unit": result.unit, "legend": legend(result), "note": result.note, "dropped": prices.dropped.to_dict("records"),
                                  "findings": [asdict(f) for f in prices.findings], "config": asdict(config)}), end="")
-    else: print(table.to_string(index=False, float_format="{:.3g}".format)); say(legend(result))
-    say(result.sentence + (f" The first {len(table)} of {len(rows)} pairs are shown; --top 0 shows all." if len(table) < len(rows) and not config.json else ""))
+    else: print(in_columns(result, top)); say(legend(result))
+    say(result.sentence + (f" The first {top} of {len(rows)} pairs are shown; --top 0 shows all." if top < len(rows) and not config.json else ""))
     if config.output: say(f"drawn: {save_figure(_picture(result), config.output)}")
 
 # %% ../nbs/89_commands.ipynb #f9a409dd

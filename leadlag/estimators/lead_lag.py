@@ -11,7 +11,7 @@ import importlib, inspect
 from dataclasses import dataclass, replace
 from html import escape
 import numpy as np, pandas as pd
-from ..core import COLOURS, DataError, UsageError, axes, choose
+from ..core import COLOURS, DataError, UsageError, axes, choose, progress
 from .base import discovery_rates, names_of, one_clock, whole
 from .crosscorr import antisymmetric
 from .levy import full_panel
@@ -25,10 +25,12 @@ def roles(x, y, leader, follower):
     if isinstance(x, Pair) and y is None and leader is None and follower is None:
         return pd.Series(x.leader, x.index, name=x.leader_name), pd.Series(x.follower, x.index, name=x.follower_name)
     for given in (x, y, leader, follower):
+        if isinstance(given, str): raise UsageError(f"{given!r} is a name and no series: give the series, as in lead_lag(table[{given!r}], …)")
         how = "prices.pair(leader='A', follower='B')" if isinstance(given, Prices) else "table['A'], table['B']"
         if hasattr(given, "columns"): raise UsageError(f"a {type(given).__name__} is given where a series is wanted: name two columns, as in lead_lag({how}), or ask lead_lag_matrix about all pairs")
+    if not (x is y is None or leader is follower is None): raise UsageError("the two ways of giving series are mixed: write lead_lag(x, y) with named Series, or lead_lag(leader=x, follower=y)")
     if (x is None) != (y is None) or (leader is None) != (follower is None): raise UsageError("one series is given: give two, as lead_lag(x, y) or as leader=, follower=")
-    if (x is None) == (leader is None): raise UsageError("give two named Series, or leader= and follower=, and not both")
+    if x is leader is None: raise UsageError("no series are given: give two named Series, or leader= and follower=")
     if x is None: return leader, follower
     if any(getattr(series, "name", None) in (None, "") for series in (x, y)):
         raise UsageError("the two have no names that could say who leads: write leader=x, follower=y, or name them, as in pd.Series(x, name='US')")
@@ -46,15 +48,15 @@ def _function(method, panel=False):
     name = names[panel]
     return name and getattr(importlib.import_module(f"leadlag.estimators.{module}"), name)
 
-def _call(function, given, lags, options):
-    "Call with the lags and options given; an option that the method does not have is named."
-    known = list(inspect.signature(function).parameters)
+def _call(function, given, lags, options, more=(), call=True):
+    "Call (or only check) with the lags and options given; an option that the method does not have, and that is not one `more`, is named."
+    known = list(inspect.signature(function).parameters); method = next(m for m, (_, *names) in METHODS.items() if function.__name__ in names)
     if "n_boot" not in known and options.get("n_boot") == 0: options = {k: v for k, v in options.items() if k != "n_boot"} # no interval is asked for, and there is none
     for name in options:
-        if name in ("max_lag", "maxlag"): raise UsageError(f"unknown option of {function.__name__} {name!r}: did you mean 'lags'?")
-        choose(name, [k for k in known if k not in given], f"option of {function.__name__}")
-    if lags is not None and "lags" not in known: raise UsageError(f"{function.__name__} searches no lags: ask for none")
-    return function(**given, **options, **({} if lags is None else {"lags": lags}))
+        if name in ("max_lag", "maxlag"): raise UsageError(f"unknown option of {method} {name!r}: did you mean 'lags'?")
+        choose(name, [k for k in [*known, *more] if k not in given or k == "names"], f"option of {method}{' for a panel' if 'panel' in known else ''}")
+    if lags is not None and "lags" not in known: raise UsageError(f"{method} searches no lags: ask for none")
+    if call: return function(**given, **options, **({} if lags is None else {"lags": lags}))
 
 def which(
     x, y, # two series
@@ -84,19 +86,28 @@ def _named_once(names):
 def _columns(panel, method):
     "The panel as a dict of Series without missing ends: each its own ticks, or all on the panel's bars."
     if isinstance(panel, pd.Series): raise UsageError("the panel is one Series: give a DataFrame, or a dict of Series")
+    if isinstance(panel, str) or hasattr(panel, "__fspath__"): raise UsageError(f"the panel is the text {str(panel)!r}: read the table first, as in lead_lag_matrix(read_prices({str(panel)!r}))")
+    if isinstance(panel, (list, tuple)) and any(hasattr(s, "index") and not isinstance(s, (list, tuple)) for s in panel): raise UsageError(f"the panel is a {type(panel).__name__} of Series: give a dict that names them, as in {{'A': a, 'B': b}}")
     if isinstance(panel, dict): names, columns = _named_once(panel), list(panel.values())
     elif isinstance(panel, pd.DataFrame): names, columns = _named_once(panel.columns), [panel.iloc[:, k] for k in range(panel.shape[1])]
     else:
-        table = panel.to_numpy() if hasattr(panel, "to_numpy") else np.asarray(panel)
+        try: table = panel.to_numpy() if hasattr(panel, "to_numpy") else np.asarray(panel)
+        except ValueError: raise UsageError("the rows of the panel have different lengths: give bars x assets, or a dict of Series") from None
         if table.ndim != 2: raise UsageError(f"the panel has {table.ndim} dimensions: give bars x assets")
         names, columns = _named_once(getattr(panel, "columns", range(table.shape[1]))), list(table.T)
     if len(columns) < 2: raise DataError(f"the panel has {len(columns)} column{'s'*(len(columns) != 1)}: give two at least")
+    if isinstance(columns[0], pd.Series) and isinstance(panel, pd.DataFrame) and (isinstance(day := next(iter(columns[0].dropna()), 0.), str) or hasattr(day, "year")):
+        raise UsageError(f"the first column, {names[0]!r}, holds {str(day)!r} and no numbers: if these are the dates, make them the index, as pd.read_csv(path, index_col=0, parse_dates=True) does")
     return {name: s.dropna() if method in TICKS and hasattr(s, "dropna") else s for name, s in zip(names, columns)}
 
 # %% ../../nbs/37_estimators.lead_lag.ipynb #7efde3d3
+def _tick_note(method, told):
+    "The way out where series that do not share their times meet a method for bars; else empty."
+    return "fewer than half of the times are shared, as with ticks, which method='auto' takes as such" if method not in TICKS and told == "hayashi_yoshida" else ""
+
 def _perhaps_ticks(error, method, told):
-    "The error, with a word on ticks where the series do not share their times."
-    return DataError(f"{error} (they do not share their times, as ticks do: method='auto' takes them as such)") if method not in TICKS and told == "hayashi_yoshida" else error
+    "The error, after a word on ticks where the series do not share their times."
+    return DataError(f"{note}; with {method}: {error}") if (note := _tick_note(method, told)) else error
 
 # %% ../../nbs/37_estimators.lead_lag.ipynb #23932fa0
 HEAD = 2000 # values looked at
@@ -123,11 +134,11 @@ def kind_note(
     if not wrong: return ""
     who = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if wrong[3:] else "") + (" looks like " if len(wrong) == 1 else " look like ")
     return who + (f"returns (both signs, no memory), and {method} wants prices" if ticks else
-                  f"price levels (positive, hardly changing from bar to bar), and {method} wants returns, such as 100*prices.pct_change()")
+                  f"price levels (positive, hardly changing from bar to bar), and {method} wants returns, such as 100*prices.pct_change(), or 100*x.diff() where x are log prices")
 
-def _told(result, note):
-    "A result with something more in its note."
-    return replace(result, note="; ".join(filter(None, (note, result.note)))) if note else result
+def _told(result, *warnings):
+    "A result that says first what speaks against the question."
+    return replace(result, warning="; ".join(filter(None, warnings)))
 
 # %% ../../nbs/37_estimators.lead_lag.ipynb #4e0d58f1
 def lead_lag(
@@ -139,14 +150,23 @@ def lead_lag(
     lags=None,       # an integer K for -K..K, or a sequence; bars, or for ticks seconds, timedeltas, offsets; default: the method's
     **options,       # of the method: n_null, n_boot, seed, names, path, …
 ) -> LeadLag:
-    "Who leads whom in two series of returns (for the tick methods: of prices), by how much, and whether chance would do as well."
-    leader, follower = roles(x, y, leader, follower)
-    method = which(leader, follower) if method == "auto" else method
-    try: found = _call(_function(method), dict(leader=leader, follower=follower), lags, options)
-    except DataError as e: raise _perhaps_ticks(e, method, which(leader, follower)) from None
-    return _told(found, kind_note(dict(zip((found.leader, found.follower)[::-1 if found.swapped else 1], (leader, follower))), method))
+    """Who leads whom in two series of returns (for the tick methods: of prices), by how much, and whether chance would do as well.
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #9b646276
+    The methods, and what they take beside `lags`, `n_null` (draws of chance), `seed` and `names`:
+
+    - "crosscorr": the lag with the largest correlation of returns; `n_boot` (resamples behind the interval)
+    - "ccf_auc": the side of lag 0 with more correlation
+    - "levy": the area that two returns go round, leads of one bar only, no `lags`; `path` ("returns", "prices"), `n_boot`
+    - "thermal": a lag that changes; `temperature`, `stiffness`, `causal`, `same_bar`, `max_bytes`
+    - "hayashi_yoshida": the lag of ticks, from prices at their own times; `step` (between lags), `n_boot`
+    - "lead_lag_ratio": the side of lag 0 with more of that; `step`
+    - "auto": "hayashi_yoshida" where the two do not share their times, else "crosscorr"."""
+    leader, follower = roles(x, y, leader, follower); told = which(leader, follower); method = told if method == "auto" else method
+    try: found = _call(_function(method), dict(leader=leader, follower=follower), lags, options)
+    except DataError as e: raise _perhaps_ticks(e, method, told) from None
+    return _told(found, _tick_note(method, told), kind_note(dict(zip((found.leader, found.follower)[::-1 if found.swapped else 1], (leader, follower))), method))
+
+# %% ../../nbs/37_estimators.lead_lag.ipynb #43a13200
 MOST = 100_000 # draws that no pair is given more of, unless they are asked for
 
 def _unbeaten(p, n_null): return p <= (1 + 1e-9)/(1 + n_null)
@@ -159,7 +179,7 @@ def _needed(p, n_null):
 def _asked_again(judge, found, n_null):
     "Results of pairs, those that no draw has beaten judged by as many draws as the correction for all pairs needs."
     while 0 < (n := _needed(np.array([r.pvalue for r in found.values()]), n_null)) <= MOST:
-        found = {pair: judge(pair, n) if _unbeaten(r.pvalue, n_null) else r for pair, r in found.items()}; n_null = n
+        found = {pair: judge(pair, n) if _unbeaten(r.pvalue, n_null) else r for pair, r in progress(list(found.items()), "draws")}; n_null = n
     return found, n_null
 
 def _one_by_one(function, columns, lags, options):
@@ -168,14 +188,14 @@ def _one_by_one(function, columns, lags, options):
     if "n_boot" in known: options = {"n_boot": 0} | options
     def judge(pair, n): (a, b) = (names[k] for k in pair); return _call(function, dict(leader=columns[a], follower=columns[b], names=(a, b)), lags, options | {"n_null": n})
     n_null = options.get("n_null", known["n_null"].default)
-    for pair in ((j, i) for i in range(len(names)) for j in range(i)):
+    for pair in progress([(j, i) for i in range(len(names)) for j in range(i)], "pairs"):
         try: found[pair] = judge(pair, n_null)
         except DataError as e: lost.append(str(e))
     if not found: raise DataError(f"none of the {len(lost)} pairs could be judged; the first: {lost[0]}")
     if n_null and "n_null" not in options: found, n_null = _asked_again(judge, found, n_null)
     return found, n_null, f"{len(lost)} pair{'s'*(len(lost) > 1)} left out, the first because {lost[0]}" if lost else ""
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #b8de8310
+# %% ../../nbs/37_estimators.lead_lag.ipynb #a3550bbd
 def _row(r): return {"leader": r.leader, "follower": r.follower, "lag": r.lag, "strength": r.strength, "sign": r.sign, "p": r.pvalue, "n": r.n, "mutual": r.mutual}
 
 def _pair_by_pair(panel, columns, method, lags, options):
@@ -185,6 +205,12 @@ def _pair_by_pair(panel, columns, method, lags, options):
     found, n_null, lost = _one_by_one(_function(method), columns, lags, options)
     return _collected(found, list(columns), method, n_null, "; ".join(filter(None, (note, lost))))
 
+def _grids(found):
+    "Between which lags ticks were searched, as the curves tell."
+    steps = sorted(float(np.abs(r.curve.lag[r.curve.lag != 0]).min()) for r in found if r.unit == "s")
+    words = list(dict.fromkeys(lag_in_words(s, "s").replace("day", "calendar day") for s in (steps[0], steps[-1]))) if steps else []
+    return f"lags on a grid of {' to '.join(words)}" if words else ""
+
 def _collected(found, names, method, n_null, note):
     "A `LeadLagMatrix` from the results of single pairs."
     pairs, first = pd.DataFrame([_row(r) for r in found.values()]), next(iter(found.values()))
@@ -192,9 +218,9 @@ def _collected(found, names, method, n_null, note):
     few = f"no draw did as well as the strongest pair, and with {n_null} draws its q cannot be below {pairs.q.min():.2g}: n_null={20*len(pairs)} would be enough" if n_null and _needed(pairs.p.to_numpy(), n_null) else ""
     (i, j), score = np.array(list(found)).T, [(-1 if r.swapped else 1)*r.strength for r in found.values()]
     return LeadLagMatrix(pairs.sort_values(["p", "strength"], ascending=[True, False], kind="stable", ignore_index=True), antisymmetric(names, i, j, score),
-                         tuple(names), method, first.measure, first.measure, first.unit, "; ".join(filter(None, (note, few))))
+                         tuple(names), method, first.measure, first.measure, first.unit, "; ".join(filter(None, (note, few, _grids(found.values())))))
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #229eccc5
+# %% ../../nbs/37_estimators.lead_lag.ipynb #064f1d64
 def lead_lag_matrix(
     panel,    # bars x assets: DataFrame or array of returns in %; for ticks a DataFrame, or a dict of Series, of prices; or Prices, which are both
     *,
@@ -202,35 +228,38 @@ def lead_lag_matrix(
     lags=None,  # as in `lead_lag`
     **options,  # of the method
 ) -> LeadLagMatrix:
-    "Who leads whom among all pairs of a panel of returns (for the tick methods: of prices), with false discovery rates."
+    """Who leads whom among all pairs of a panel of returns (for the tick methods: of prices), with false discovery rates.
+
+    Methods and options are those of `lead_lag`; "thermal" takes half a second for each pair of 1500 bars."""
     known = isinstance(panel, Prices) # what they hold is known
     if method == "auto": method = which_of(panel.levels if known else panel)
     function = _function(method, panel=True)
     if known: panel = panel.levels if method in TICKS else panel.returns
-    columns = _columns(panel, method) # says what is wrong with them
+    columns = _columns(panel, method); sparse = not known and (isinstance(panel, dict) or isinstance(panel, pd.DataFrame) and panel.isna().to_numpy().mean() > .3)
+    told = which_of(panel) if sparse else ""
     if isinstance(panel, dict) and method not in TICKS: panel = pd.DataFrame(panel)
     try: result = _call(function, {"panel": panel}, lags, options) if function is not None else _pair_by_pair(panel, columns, method, lags, options)
-    except DataError as e: raise _perhaps_ticks(e, method, which_of(panel)) from None
-    return result if known else _told(result, kind_note(columns, method))
+    except DataError as e: raise _perhaps_ticks(e, method, told) from None
+    return result if known else _told(result, _tick_note(method, told), kind_note(columns, method))
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #02d46e18
+# %% ../../nbs/37_estimators.lead_lag.ipynb #ed2c0f16
 @dataclass(frozen=True, repr=False, eq=False)
 class RollingLeadLag:
     "Lag and strength of a pair through time; positive lags: `leader` leads."
-    table: pd.DataFrame # index: end of the window; lag, value, pvalue, n, ahead (name of the one found to lead alone, or empty)
+    table: pd.DataFrame # index: end of the window; lag, value, p, n, ahead (name of the one found to lead alone, or empty)
     leader: str         # the series given first
     follower: str       # the other
     window: object      # bars, or a duration
     method: str         # as in `LeadLag`
     measure: str        # what `value` is
     unit: str           # of lag
-    note: str = ""      # what the series look like, where that is not what the method wants
+    warning: str = ""   # what the series look like, where that is not what the method wants; said first
 
     def __repr__(self):
         share = {name: (self.table.ahead == name).mean() for name in (self.leader, self.follower)}
         middle = self.table.lag[self.table.ahead != ""].median(); by = f"; median lag {lag_in_words(middle, self.unit)}" if np.isfinite(middle) else ""
         size = f"{self.window} bars" if isinstance(self.window, int) else str(self.window)
-        return f"{len(self.table)} windows of {size}: " + ", ".join(f"{n} leads in {s:.0%}" for n, s in share.items()) + f" of them{by}." + (f" Note: {self.note}." if self.note else "")
+        return (f"Warning: {self.warning}. " if self.warning else "") + f"{len(self.table)} windows of {size}: " + ", ".join(f"{n} leads in {s:.0%}" for n, s in share.items()) + f" of them{by}."
 
     def _repr_html_(self): return f"<p>{escape(repr(self))}</p>" + self.table.tail(5).to_html(float_format="%.3g")
 
@@ -243,7 +272,7 @@ class RollingLeadLag:
         ax.axhline(0, color="0.4", lw=.6); ax.set(ylabel=f"lag in {unit}" if what == "lag" else self.measure); ax.legend(fontsize=8)
         return ax
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #ed2c0f16
+# %% ../../nbs/37_estimators.lead_lag.ipynb #b79e2d66
 def _by_bars(x, y, names, window, step):
     "(end, x, y) of windows of so many shared bars."
     if isinstance(x, pd.Series) and isinstance(y, pd.Series):
@@ -279,7 +308,7 @@ def _by_time(x, y, names, window, step):
         yield end, *(s.iloc[s.index.searchsorted(end - window, "right"):s.index.searchsorted(end, "right")] for s in (x, y))
         end += step
 
-# %% ../../nbs/37_estimators.lead_lag.ipynb #b79e2d66
+# %% ../../nbs/37_estimators.lead_lag.ipynb #80f80eb6
 def rolling_lead_lag(
     x=None, y=None,  # two named Series, or leader= and follower=
     *,
@@ -295,6 +324,7 @@ def rolling_lead_lag(
     if bars: _no_bars_for_ticks(x, y, window, method); windows = _by_bars(x, y, names, w := whole(window, "window", 30), max(1, w//50) if step is None else whole(step, "step", 1))
     else: windows = _by_time(x, y, names, window, _duration(window, "window")/50 if step is None else step)
     function = _function(method); known = inspect.signature(function).parameters
+    _call(function, dict.fromkeys(("leader", "follower", "names")), lags, options, ("window", "step"), call=False)
     options = {"n_null": n_null} | ({"n_boot": 0} if "n_boot" in known else {}) | options
     rows, r = {}, None
     for end, a, b in windows:
@@ -303,5 +333,5 @@ def rolling_lead_lag(
         r, turn = found, -1 if found.swapped else 1
         rows[end] = (turn*r.lag, (turn if np.isnan(r.lag) else 1)*r.value, r.pvalue, r.n, r.leader if r.found and not r.mutual else "")
     if r is None: raise DataError(f"no window could be judged; the last: {why}" if rows else f"the series do not fill one window of {window}: give a shorter one")
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["lag", "value", "pvalue", "n", "ahead"])
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["lag", "value", "p", "n", "ahead"])
     return RollingLeadLag(table, *names, window, r.method, r.measure, r.unit, kind_note(dict(zip(names, (x, y))), method))

@@ -137,6 +137,7 @@ def _default_lags(pair):
     step = -(-gap//(10*stamp))*stamp
     return np.arange(1, max(1, min(20*gap, (pair.shared - 1)//2)//step) + 1)*step
 
+# %% ../../nbs/32_estimators.ticks.ipynb #41b4f975
 def _given_lags(lags, step, stamp):
     "Lags as the caller gave them: nanoseconds, and a note on rounding; `stamp`: of the pair's stamps, in nanoseconds."
     if isinstance(lags, (set, frozenset)): lags = list(lags)
