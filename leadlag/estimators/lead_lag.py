@@ -136,9 +136,9 @@ def kind_note(
     return who + (f"returns (both signs, no memory), and {method} wants prices" if ticks else
                   f"price levels (positive, hardly changing from bar to bar), and {method} wants returns, such as 100*prices.pct_change(), or 100*x.diff() where x are log prices")
 
-def _told(result, *warnings):
+def _told(result, warning):
     "A result that says first what speaks against the question."
-    return replace(result, warning="; ".join(filter(None, warnings)))
+    return replace(result, warning=warning) if warning else result
 
 # %% ../../nbs/37_estimators.lead_lag.ipynb #4e0d58f1
 def lead_lag(
@@ -164,7 +164,7 @@ def lead_lag(
     leader, follower = roles(x, y, leader, follower); told = which(leader, follower); method = told if method == "auto" else method
     try: found = _call(_function(method), dict(leader=leader, follower=follower), lags, options)
     except DataError as e: raise _perhaps_ticks(e, method, told) from None
-    return _told(found, _tick_note(method, told), kind_note(dict(zip((found.leader, found.follower)[::-1 if found.swapped else 1], (leader, follower))), method))
+    return _told(found, _tick_note(method, told) or kind_note(dict(zip((found.leader, found.follower)[::-1 if found.swapped else 1], (leader, follower))), method))
 
 # %% ../../nbs/37_estimators.lead_lag.ipynb #43a13200
 MOST = 100_000 # draws that no pair is given more of, unless they are asked for
@@ -240,7 +240,7 @@ def lead_lag_matrix(
     if isinstance(panel, dict) and method not in TICKS: panel = pd.DataFrame(panel)
     try: result = _call(function, {"panel": panel}, lags, options) if function is not None else _pair_by_pair(panel, columns, method, lags, options)
     except DataError as e: raise _perhaps_ticks(e, method, told) from None
-    return result if known else _told(result, _tick_note(method, told), kind_note(columns, method))
+    return result if known else _told(result, _tick_note(method, told) or kind_note(columns, method))
 
 # %% ../../nbs/37_estimators.lead_lag.ipynb #ed2c0f16
 @dataclass(frozen=True, repr=False, eq=False)
