@@ -141,7 +141,7 @@ def _sentence(r):
         why = "; movement on the same bar, or the link the other way, leaves as much there" if r.shared else ""
         if r.mutual: text = f"{r.leader} and {r.follower} are linked and neither leads alone: {size} with {r.leader} ahead{by} ({_evidence(r)}){other}{why}."
         else: text = f"{r.leader} leads {r.follower}{by}{', inversely' if r.sign < 0 else ''}: {size} ({_evidence(r)}){other}."
-    swap = f" {r.follower} was given first; the roles are swapped here." if r.swapped else ""
+    swap = " The roles here are the reverse of the order given." if r.swapped else ""
     return text + swap + (f" Note: {r.note}." if r.note else "")
 
 def _warned(r): return f"Warning: {r.warning}. " if r.warning else ""
