@@ -33,7 +33,8 @@ class Batch:
         self.by_rule, self.window = spec.control == "lookback", spec.window if raw else 1
         self.choices, self.synthetic = len(spec.lookbacks) if self.by_rule else 3, spec.synthetic
         self._costs, self._sight = (float(spec.cost), float(spec.kappa)), (m.seen, self.cursor, self.account)
-        self._rules = int(spec.reward == "log"), *self._costs, self.window, True if self.window * m.seen.shape[2] > WIDE else None
+        log, wide = spec.reward == "log", self.window * m.seen.shape[2] > WIDE
+        self._rules = log or None, *self._costs, self.window, wide or None, None if raw else True
         self._world = self.length, spec.burn_in, spec.synthetic, m.law, m.eyes, m.pairs, m.risk, m.state
         self._tables = m.table, m.seen, m.rule, self.cursor, self.account
         self.over, self.moves, self._none = np.zeros(n, np.int8), np.ones(n, np.int64), np.zeros(n, np.bool_)
@@ -48,7 +49,7 @@ class Batch:
 
     def plan_with(self, obs, reward):
         "What the compiled step needs to know, with buffers that the caller keeps."
-        return Plan(self.window, *self._rules[:3], self.table, *self._sight, self.over, obs, reward)
+        return Plan(self.window, int(self.spec.reward == "log"), *self._costs, self.table, *self._sight, self.over, obs, reward)
 
     def refuse(self, why, actions=None):
         "Raise what a step that did nothing has to say, of the `actions` it was given."
@@ -119,7 +120,7 @@ class Rollout:
 
 @kernel(counted=False)
 def decide(i, k, stop, actions, cost, kappa, table, rule, cursor, account, line, goal):
-    "Fill what lane `i` decides in steps `k` up to `stop`, and the `line` of orders: those pending, then these. None of it depends on what the account earns."
+    "Fill what lane `i` decides in steps `k` up to `stop`, and where orders wait the `line` of them: those pending, then these. None of it depends on what the account earns."
     pair, t, risk, q, lag, first = cursor[PAIR, i], cursor[TIME, i] - k, table[cursor[RISK, i]], account[TARGET, i], len(account) - PENDING, np.uintp(k)
     if rule.shape[1] == 0:
         for j in range(first, np.uintp(stop)): goal[j] = actions[j] - 1.  # without a sign: no test for a negative index
@@ -127,25 +128,27 @@ def decide(i, k, stop, actions, cost, kappa, table, rule, cursor, account, line,
         for j in range(k, stop):
             q = band(rule[pair, t + j, actions[j]], kappa * risk[t + j] / (1. - DISCOUNT), cost, q)
             goal[j] = q
-    for n in range(lag): line[n] = account[PENDING + n, i]
-    for j in range(np.uintp(stop - k)): line[j + np.uintp(lag)] = goal[first + j]
+    if lag > 0:
+        for n in range(lag): line[n] = account[PENDING + n, i]
+        for j in range(np.uintp(stop - k)): line[j + np.uintp(lag)] = goal[first + j]
 
 # %% ../nbs/40_vector.ipynb #b11217b6
 @kernel(counted=False)
-def walk_lane(i, k, actions, by_log, cost, kappa, window, wide, table, seen, rule, cursor, account, line, obs, goal, reward, terminated, truncated):
-    "Take lane `i` from step `k` to the end of its episode or of `actions`; row `j` of `obs` is seen after step `j`; `wide` is None if no run has a middle. Returns the next step."
+def walk_lane(i, k, actions, by_log, cost, kappa, window, wide, lone, table, seen, rule, cursor, account, line, obs, goal, reward, terminated, truncated):
+    "Take lane `i` from step `k` to the end of its episode or of `actions`; row `j` of `obs` is seen after step `j`; `wide` is None if no run has a middle, `lone` if there are two. Returns the next step."
     lag, runs, t, first = len(account) - PENDING, len(cursor) - SIGHT, np.uintp(cursor[TIME, i]), np.uintp(k)
     stop, ruin = min(len(actions), k + cursor[END, i] - cursor[TIME, i]), RUIN if by_log else 0.
     decide(i, k, stop, actions, cost, kappa, table, rule, cursor, account, line, goal)
+    held = line if lag > 0 else goal[k:]
     position, equity, costs, charges = account[POSITION, i], account[EQUITY, i], account[COSTS, i], account[CHARGES, i]
     follower, risk, source, target, bars, entries = table[cursor[FOLLOWS, i]], table[cursor[RISK, i]], seen.reshape(-1), obs.reshape(-1), seen.shape[1], seen.shape[2]
     size, row, apart = np.uintp(window * entries), cursor[SIGHT, i], np.uintp((cursor[SIGHT + runs - 1, i] - cursor[SIGHT, i]) * bars * entries)
     a, b, width = np.uintp((row * bars + cursor[TIME, i] + 2 - window) * entries), first * np.uintp(obs.shape[1]), np.uintp(obs.shape[1])
     for j in range(np.uintp(stop - k)):
-        equity, reward[first + j], paid, charge = settle(line[j], position, equity, risk[t + j], follower[t + j + ONE], cost, kappa, by_log)
-        position, costs, charges = line[j], costs + paid, charges + charge
-        see(source, a, apart, runs, size, position, target, b)
-        if wide is not None: see_middle(source, a, apart, runs, size, target, b)
+        equity, reward[first + j], paid, charge = settle(held[j], position, equity, risk[t + j], follower[t + j + ONE], cost, kappa, by_log)
+        position, costs, charges = held[j], costs + paid, charges + charge
+        see(source, a, apart, lone, size, position, target, b)
+        if wide is not None: see_middle(source, a, apart, lone, size, target, b)
         a, b = a + np.uintp(entries), b + width
         if equity <= ruin:
             stop = np.int64(first + j) + 1
@@ -163,7 +166,7 @@ def walk_lane(i, k, actions, by_log, cost, kappa, window, wide, table, seen, rul
 @kernel(nogil=True)
 def roll(first, last, renews, actions, rules, world, tables, now, out):
     "Play `actions` [lanes, steps] in the lanes from `first` up to `last`, filling `out`; `now` is what they see before. Episodes that end begin anew if `renews`."
-    by_log, cost, kappa, window, wide = rules
+    by_log, cost, kappa, window, wide, lone = rules
     length, burn_in, synthetic, law, eyes, pairs, risk, state = world
     table, seen, rule, cursor, account = tables
     observation, target, reward, terminated, truncated = out
@@ -171,7 +174,7 @@ def roll(first, last, renews, actions, rules, world, tables, now, out):
     for i in range(first, last):
         k, observation[i, 0] = 0, now[i]
         while k < actions.shape[1]:
-            k = walk_lane(i, k, actions[i], by_log, cost, kappa, window, wide, table, seen, rule, cursor, account, line,
+            k = walk_lane(i, k, actions[i], by_log, cost, kappa, window, wide, lone, table, seen, rule, cursor, account, line,
                           observation[i, 1:], target[i], reward[i], terminated[i], truncated[i])
             if not (renews and (terminated[i, k - 1] or truncated[i, k - 1])): continue
             alone[0] = i

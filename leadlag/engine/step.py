@@ -68,20 +68,20 @@ def copy_middle(source, a, target, b, size):
 
 # %% ../../nbs/38_engine.step.ipynb #6bde8058
 @njit(inline="always")
-def see(source, a, apart, runs, size, position, target, b):
-    "Write one observation at place `b`: the ends of `size` entries from place `a`, and of a second run as many `apart` from there; position, |position|; after one run their tolls."
+def see(source, a, apart, lone, size, position, target, b):
+    "Write one observation at place `b`: the ends of a run of `size` entries from place `a`, unless it is `lone` of a second one `apart` from there; position, |position|; of a lone run their tolls."
     copy_ends(source, a, target, b, size)
     b += size
-    if runs > 1:
+    if not lone:
         copy_ends(source, a + apart, target, b, size)
         b += size
     target[b], target[b + ONE] = position, abs(position)
-    if runs < 2: target[b + TWO], target[b + TWO + ONE] = target[b - TWO] * position, target[b - TWO] * abs(position)
+    if lone: target[b + TWO], target[b + TWO + ONE] = target[b - TWO] * position, target[b - TWO] * abs(position)
 
 @njit(inline="always")
-def see_middle(source, a, apart, runs, size, target, b):
+def see_middle(source, a, apart, lone, size, target, b):
     "Write the rest of an observation whose runs have more than sixteen entries."
-    for k in range(np.uintp(runs)): copy_middle(source, a + k * apart, target, b + k * size, size)
+    for k in range(ONE if lone else TWO): copy_middle(source, a + k * apart, target, b + k * size, size)
 
 @kernel(counted=False)
 def look(first, last, window, seen, cursor, account, obs):
@@ -91,8 +91,8 @@ def look(first, last, window, seen, cursor, account, obs):
     lanes, width, size = (np.uintp(first), np.uintp(last)), np.uintp(obs.shape[1]), np.uintp(window * entries)
     for i in range(*lanes):
         a, apart = np.uintp((rows[i] * bars + times[i] + 1 - window) * entries), np.uintp((others[i] - rows[i]) * bars * entries)
-        see(source, a, apart, runs, size, positions[i], target, i * width)
-        if size > WIDE: see_middle(source, a, apart, runs, size, target, i * width)
+        see(source, a, apart, runs < 2, size, positions[i], target, i * width)
+        if size > WIDE: see_middle(source, a, apart, runs < 2, size, target, i * width)
     for k in range(lag):
         for i in range(*lanes): target[(i + ONE) * width - np.uintp(lag - k)] = account[PENDING + k, i]
 
