@@ -13,7 +13,7 @@ from .core import at_least, kernel, UsageError
 from .engine.episodes import Market, renew
 from .engine.spec import observation_names
 from .engine.step import (CHARGES, COSTS, END, EPISODE, EQUITY, FOLLOWS, MEAN, ONE, PAIR, PENDING, POSITION, RISK, RUIN, SEED, SIGHT, TARGET, TERMINATED, TIME,
-                                 TRUNCATED, WIDE, band, follow_rule, look, look_at, Plan, see, see_middle, settle, step_at)
+                                 TRUNCATED, EIGHT, WIDE, band, follow_rule, look, look_at, Plan, see, see_middle, settle, step_at)
 from .markets.synthetic import DISCOUNT
 
 # %% ../nbs/40_vector.ipynb #2ec7e44c
@@ -33,8 +33,8 @@ class Batch:
         self.by_rule, self.window = spec.control == "lookback", spec.window if raw else 1
         self.choices, self.synthetic = len(spec.lookbacks) if self.by_rule else 3, spec.synthetic
         self._costs, self._sight = (float(spec.cost), float(spec.kappa)), (m.seen, self.cursor, self.account)
-        log, wide = spec.reward == "log", self.window * m.seen.shape[2] > WIDE
-        self._rules = log or None, *self._costs, self.window, wide or None, None if raw else True
+        size, told = self.window * m.seen.shape[2], lambda so: True if so else None
+        self._rules = told(spec.reward == "log"), *self._costs, self.window, (told(size < EIGHT), told(size > WIDE), told(not raw))
         self._world = self.length, spec.burn_in, spec.synthetic, m.law, m.eyes, m.pairs, m.risk, m.state
         self._tables = m.table, m.seen, m.rule, self.cursor, self.account
         self.over, self.moves, self._none = np.zeros(n, np.int8), np.ones(n, np.int64), np.zeros(n, np.bool_)
@@ -134,8 +134,8 @@ def decide(i, k, stop, actions, cost, kappa, table, rule, cursor, account, line,
 
 # %% ../nbs/40_vector.ipynb #b11217b6
 @kernel(counted=False)
-def walk_lane(i, k, actions, by_log, cost, kappa, window, wide, lone, table, seen, rule, cursor, account, line, obs, goal, reward, terminated, truncated):
-    "Take lane `i` from step `k` to the end of its episode or of `actions`; row `j` of `obs` is seen after step `j`; `wide` is None if no run has a middle, `lone` if there are two. Returns the next step."
+def walk_lane(i, k, actions, by_log, cost, kappa, window, kind, table, seen, rule, cursor, account, line, obs, goal, reward, terminated, truncated):
+    "Take lane `i` from step `k` to the end of its episode or of `actions`; row `j` of `obs` is seen after step `j`; `kind` as in `see`, None for no. Returns the next step."
     lag, runs, t, first = len(account) - PENDING, len(cursor) - SIGHT, np.uintp(cursor[TIME, i]), np.uintp(k)
     stop, ruin = min(len(actions), k + cursor[END, i] - cursor[TIME, i]), RUIN if by_log else 0.
     decide(i, k, stop, actions, cost, kappa, table, rule, cursor, account, line, goal)
@@ -147,8 +147,8 @@ def walk_lane(i, k, actions, by_log, cost, kappa, window, wide, lone, table, see
     for j in range(np.uintp(stop - k)):
         equity, reward[first + j], paid, charge = settle(held[j], position, equity, risk[t + j], follower[t + j + ONE], cost, kappa, by_log)
         position, costs, charges = held[j], costs + paid, charges + charge
-        see(source, a, apart, lone, size, position, target, b)
-        if wide is not None: see_middle(source, a, apart, lone, size, target, b)
+        see(source, a, apart, kind, size, position, target, b)
+        if kind[1]: see_middle(source, a, apart, kind[2], size, target, b)
         a, b = a + np.uintp(entries), b + width
         if equity <= ruin:
             stop = np.int64(first + j) + 1
@@ -166,7 +166,7 @@ def walk_lane(i, k, actions, by_log, cost, kappa, window, wide, lone, table, see
 @kernel(nogil=True)
 def roll(first, last, renews, actions, rules, world, tables, now, out):
     "Play `actions` [lanes, steps] in the lanes from `first` up to `last`, filling `out`; `now` is what they see before. Episodes that end begin anew if `renews`."
-    by_log, cost, kappa, window, wide, lone = rules
+    by_log, cost, kappa, window, kind = rules
     length, burn_in, synthetic, law, eyes, pairs, risk, state = world
     table, seen, rule, cursor, account = tables
     observation, target, reward, terminated, truncated = out
@@ -174,7 +174,7 @@ def roll(first, last, renews, actions, rules, world, tables, now, out):
     for i in range(first, last):
         k, observation[i, 0] = 0, now[i]
         while k < actions.shape[1]:
-            k = walk_lane(i, k, actions[i], by_log, cost, kappa, window, wide, lone, table, seen, rule, cursor, account, line,
+            k = walk_lane(i, k, actions[i], by_log, cost, kappa, window, kind, table, seen, rule, cursor, account, line,
                           observation[i, 1:], target[i], reward[i], terminated[i], truncated[i])
             if not (renews and (terminated[i, k - 1] or truncated[i, k - 1])): continue
             alone[0] = i

@@ -50,9 +50,9 @@ def copy_eight(source, s, target, t):
     target[t + FOUR], target[t + FOUR + ONE], target[t + FOUR + TWO], target[t + FOUR + TWO + ONE] = v4, v5, v6, v7
 
 @njit(inline="always")
-def copy_ends(source, a, target, b, size):
-    "Copy the first eight and the last eight of `size` entries, which is all of them up to sixteen."
-    if size >= EIGHT:
+def copy_ends(source, a, target, b, size, small):
+    "Copy the first eight and the last eight of `size` entries, which is all of them up to sixteen; `small`: fewer than eight."
+    if not small:
         tail = size - EIGHT
         copy_eight(source, a, target, b)
         copy_eight(source, a + tail, target, b + tail)
@@ -68,12 +68,13 @@ def copy_middle(source, a, target, b, size):
 
 # %% ../../nbs/38_engine.step.ipynb #6bde8058
 @njit(inline="always")
-def see(source, a, apart, lone, size, position, target, b):
-    "Write one observation at place `b`: the ends of a run of `size` entries from place `a`, unless it is `lone` of a second one `apart` from there; position, |position|; of a lone run their tolls."
-    copy_ends(source, a, target, b, size)
+def see(source, a, apart, kind, size, position, target, b):
+    "Write one observation at place `b`: the ends of a run of `size` entries from place `a`, unless `kind` (small, wide, lone) says that it is alone of a second one `apart` from there; position, |position|; of a lone run their tolls."
+    small, _, lone = kind
+    copy_ends(source, a, target, b, size, small)
     b += size
     if not lone:
-        copy_ends(source, a + apart, target, b, size)
+        copy_ends(source, a + apart, target, b, size, small)
         b += size
     target[b], target[b + ONE] = position, abs(position)
     if lone: target[b + TWO], target[b + TWO + ONE] = target[b - TWO] * position, target[b - TWO] * abs(position)
@@ -89,10 +90,11 @@ def look(first, last, window, seen, cursor, account, obs):
     source, target, bars, entries, runs, lag = seen.reshape(-1), obs.reshape(-1), seen.shape[1], seen.shape[2], len(cursor) - SIGHT, len(account) - PENDING
     times, rows, others, positions = cursor[TIME], cursor[SIGHT], cursor[SIGHT + runs - 1], account[POSITION]
     lanes, width, size = (np.uintp(first), np.uintp(last)), np.uintp(obs.shape[1]), np.uintp(window * entries)
+    kind = size < EIGHT, size > WIDE, runs < 2
     for i in range(*lanes):
         a, apart = np.uintp((rows[i] * bars + times[i] + 1 - window) * entries), np.uintp((others[i] - rows[i]) * bars * entries)
-        see(source, a, apart, runs < 2, size, positions[i], target, i * width)
-        if size > WIDE: see_middle(source, a, apart, runs < 2, size, target, i * width)
+        see(source, a, apart, kind, size, positions[i], target, i * width)
+        if kind[1]: see_middle(source, a, apart, kind[2], size, target, i * width)
     for k in range(lag):
         for i in range(*lanes): target[(i + ONE) * width - np.uintp(lag - k)] = account[PENDING + k, i]
 
