@@ -185,8 +185,8 @@ def roll(first, last, renews, actions, rules, world, tables, now, out):
 # %% ../nbs/40_vector.ipynb #9e6ccd08
 def _buffers(lanes, steps, into):
     "Arrays for observations, targets, rewards and both kinds of ending: new ones, or those of an earlier rollout if they fit."
-    n, ends = lanes.n, (np.zeros((lanes.n, steps), np.bool_), np.zeros((lanes.n, steps), np.bool_))
-    if into is None: return np.empty((n, steps + 1, lanes.width), np.float32), np.empty((n, steps)), np.empty((n, steps)), *ends
+    n, ends = lanes.n, np.zeros((2, lanes.n, steps), np.bool_)
+    if into is None: return np.empty((n, steps + 1, lanes.width), np.float32), *np.empty((2, n, steps)), *ends  # large blocks come in large pages
     kept, shapes = [getattr(into, name, None) for name in ("observation", "target", "reward")], ((n, steps + 1, lanes.width), (n, steps), (n, steps))
     for a, shape, kind in zip(kept, shapes, (np.float32, float, float)):
         if not (isinstance(a, np.ndarray) and a.shape == shape and a.dtype == kind and a.flags.c_contiguous and a.flags.writeable):
