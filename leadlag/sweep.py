@@ -115,15 +115,19 @@ def read_cell(
         raise DataError(f"{path} is not as it was written: delete it, and the cell is done again")
     return cell["body"]
 
+def _files(folder, function, config):
+    "Where a cell lies when it is finished, and where when it failed."
+    return (Path(folder, kind, f"{cell_key(function, config)}.json") for kind in ("cells", "errors"))
+
 def keep(
     folder, function, config, # of the sweep, of the cell
     answer, # of `guarded`
 ):
     "Write a finished cell, or why it failed."
-    key = cell_key(function, config); bad = Path(folder, "errors", f"{key}.json")
+    done, bad = _files(folder, function, config)
     if "error" in answer: write_json(bad, {"config": config, "error": answer["error"]}); return
     body = {"function": function, "config": config, "rows": answer["rows"]}
-    write_json(Path(folder, "cells", f"{key}.json"), {"sha256": _digest(body), "body": body})
+    write_json(done, {"sha256": _digest(body), "body": body})
     bad.unlink(missing_ok=True)
 
 def collect(
@@ -132,9 +136,9 @@ def collect(
     "Everything that the files say of these cells."
     rows, failed, missing = [], {}, 0
     for config in cells:
-        key = cell_key(function, config); done, bad = (Path(folder, kind, f"{key}.json") for kind in ("cells", "errors"))
+        done, bad = _files(folder, function, config)
         if done.exists(): rows += [{**config, **row} for row in read_cell(done)["rows"]]
-        elif bad.exists(): failed[key] = read_json(bad)["error"]
+        elif bad.exists(): failed[bad.stem] = read_json(bad)["error"]
         else: missing += 1
     return Swept(rows, failed, missing)
 
@@ -188,10 +192,9 @@ def sweep(
 ) -> Swept:
     "Do the cells that nobody has done, and tell what is known of all of them."
     find(function), at_least(1, whole=True, workers=workers), at_least(1, whole=True, shards=shard[1]), at_least(1, whole=True, most=shard[1], shard=shard[0])
-    mine, known = cells[shard[0] - 1::shard[1]], lambda c: Path(folder, "cells", f"{cell_key(function, c)}.json")
+    def finished(config): done, _ = _files(folder, function, config); return done.exists() and bool(read_cell(done)) # a damaged file is told before the work, not after
     with _alone(folder, "sweep-{}-of-{}".format(*shard)):
-        for c in mine: known(c).exists() and read_cell(known(c)) # a damaged file is told before the work, not after
-        left = [c for c in mine if not known(c).exists()]
+        left = [c for c in cells[shard[0] - 1::shard[1]] if not finished(c)]
         bar = progress(desc="cells", total=len(left))
         for config, answer in (_far(function, left, address, (timeout, memory)) if address else _near(function, left, workers, (timeout, memory))):
             keep(folder, function, config, answer)

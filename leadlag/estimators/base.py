@@ -13,6 +13,7 @@ import numpy as np, pandas as pd
 from scipy.fft import irfft, rfft
 from scipy.stats import false_discovery_control
 from ..core import DataError, UsageError
+from ..markets.tables import named_once
 from ..stats.aggregate import block_bootstrap
 
 # %% ../../nbs/29_estimators.base.ipynb #7f2b516b
@@ -110,9 +111,7 @@ def as_panel(
         table = panel.to_numpy() if hasattr(panel, "to_numpy") else np.asarray(panel)
         if table.ndim != 2: raise UsageError(f"the panel has {table.ndim} dimensions: give bars x assets")
         columns, names = table.T, getattr(panel, "columns", range(table.shape[1]))
-    if getattr(names, "nlevels", 1) > 1: raise UsageError(f"the columns of the panel have {names.nlevels} levels: give each asset one name, for instance with panel.columns.map('/'.join)")
-    names = list(map(str, names))
-    if len(set(names)) < len(names): raise UsageError(f"{next(n for n in names if names.count(n) > 1)!r} names two columns of the panel: rename one")
+    names = named_once(names)
     kept = {name: _numbers(column, name) for name, column in zip(names, columns)}
     dead = [name for name, values in kept.items() if _dead(values)]
     for name in dead: del kept[name]

@@ -16,8 +16,9 @@ from .base import discovery_rates, names_of, one_clock, whole
 from .crosscorr import antisymmetric
 from .levy import full_panel
 from .result import LeadLag, LeadLagMatrix, lag_in_words, lag_unit
+from .ticks import grid_in_words
 from ..markets.historical import Pair, Prices
-from ..markets.tables import check_kind
+from ..markets.tables import check_kind, named_once
 
 # %% ../../nbs/37_estimators.lead_lag.ipynb #de14bb29
 def roles(x, y, leader, follower):
@@ -76,25 +77,18 @@ def which_of(
     return "hayashi_yoshida" if 2*sum(told) > len(told) else "crosscorr"
 
 # %% ../../nbs/37_estimators.lead_lag.ipynb #4388d9dc
-def _named_once(names):
-    "Names as text; `UsageError` for levels and repeats."
-    if getattr(names, "nlevels", 1) > 1: raise UsageError(f"the columns of the panel have {names.nlevels} levels: give each asset one name, for instance with panel.columns.map('/'.join)")
-    names = list(map(str, names))
-    if len(set(names)) < len(names): raise UsageError(f"{next(n for n in names if names.count(n) > 1)!r} names two columns of the panel: rename one")
-    return names
-
 def _columns(panel, method):
     "The panel as a dict of Series without missing ends: each its own ticks, or all on the panel's bars."
     if isinstance(panel, pd.Series): raise UsageError("the panel is one Series: give a DataFrame, or a dict of Series")
     if isinstance(panel, str) or hasattr(panel, "__fspath__"): raise UsageError(f"the panel is the text {str(panel)!r}: read the table first, as in lead_lag_matrix(read_prices({str(panel)!r}))")
     if isinstance(panel, (list, tuple)) and any(hasattr(s, "index") and not isinstance(s, (list, tuple)) for s in panel): raise UsageError(f"the panel is a {type(panel).__name__} of Series: give a dict that names them, as in {{'A': a, 'B': b}}")
-    if isinstance(panel, dict): names, columns = _named_once(panel), list(panel.values())
-    elif isinstance(panel, pd.DataFrame): names, columns = _named_once(panel.columns), [panel.iloc[:, k] for k in range(panel.shape[1])]
+    if isinstance(panel, dict): names, columns = named_once(panel), list(panel.values())
+    elif isinstance(panel, pd.DataFrame): names, columns = named_once(panel.columns), [panel.iloc[:, k] for k in range(panel.shape[1])]
     else:
         try: table = panel.to_numpy() if hasattr(panel, "to_numpy") else np.asarray(panel)
         except ValueError: raise UsageError("the rows of the panel have different lengths: give bars x assets, or a dict of Series") from None
         if table.ndim != 2: raise UsageError(f"the panel has {table.ndim} dimensions: give bars x assets")
-        names, columns = _named_once(getattr(panel, "columns", range(table.shape[1]))), list(table.T)
+        names, columns = named_once(getattr(panel, "columns", range(table.shape[1]))), list(table.T)
     if len(columns) < 2: raise DataError(f"the panel has {len(columns)} column{'s'*(len(columns) != 1)}: give two at least")
     if isinstance(columns[0], pd.Series) and isinstance(panel, pd.DataFrame) and (isinstance(day := next(iter(columns[0].dropna()), 0.), str) or hasattr(day, "year")):
         raise UsageError(f"the first column, {names[0]!r}, holds {str(day)!r} and no numbers: if these are the dates, make them the index, as pd.read_csv(path, index_col=0, parse_dates=True) does")
@@ -208,8 +202,7 @@ def _pair_by_pair(panel, columns, method, lags, options):
 def _grids(found):
     "Between which lags ticks were searched, as the curves tell."
     steps = sorted(float(np.abs(r.curve.lag[r.curve.lag != 0]).min()) for r in found if r.unit == "s")
-    words = list(dict.fromkeys(lag_in_words(s, "s").replace("day", "calendar day") for s in (steps[0], steps[-1]))) if steps else []
-    return f"lags on a grid of {' to '.join(words)}" if words else ""
+    return grid_in_words(steps[0], steps[-1]) if steps else ""
 
 def _collected(found, names, method, n_null, note):
     "A `LeadLagMatrix` from the results of single pairs."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'FORMATS', 'DATES', 'NUMBERED', 'read_fields', 'read_times', 'any_table', 'dated_rows', 'named_columns',
-           'check_kind', 'mask_lines', 'row_label']
+           'named_once', 'check_kind', 'mask_lines', 'row_label']
 
 # %% ../../nbs/19_markets.tables.ipynb #44b75053
 import csv, gzip, io
@@ -128,7 +128,17 @@ def named_columns(
         if n > 1: raise DataError(f"{name}: {n} columns are called {c!r}: rename or remove all but one")
     return pd.DataFrame({c: _column(frame.iloc[:, i]) for i, c in enumerate(names)}, index=frame.index)
 
-# %% ../../nbs/19_markets.tables.ipynb #832581a9
+# %% ../../nbs/19_markets.tables.ipynb #d2236f11
+def named_once(
+    names, # of the columns of a panel
+) -> list: # of str
+    "Names as text; `UsageError` for levels and repeats."
+    if getattr(names, "nlevels", 1) > 1: raise UsageError(f"the columns of the panel have {names.nlevels} levels: give each asset one name, for instance with panel.columns.map('/'.join)")
+    names = list(map(str, names))
+    if len(set(names)) < len(names): raise UsageError(f"{next(n for n in names if names.count(n) > 1)!r} names two columns of the panel: rename one")
+    return names
+
+# %% ../../nbs/19_markets.tables.ipynb #e624f91d
 def _memory(frame):
     "Median over columns of the correlation of a value with the one before."
     found = [v.iloc[1:].corr(v.shift().iloc[1:]) for _, v in frame.items() if v.nunique() > 2]
@@ -152,7 +162,7 @@ def check_kind(
     typical = np.nanmedian(np.abs(values)) if kind == "returns" and np.isfinite(values).any() else 1
     return [Finding("unit", "", "", "warning", f"the typical move is {typical:.3g} %: returns are in percent here, multiply fractions by 100")] if typical < .05 else []
 
-# %% ../../nbs/19_markets.tables.ipynb #fe747365
+# %% ../../nbs/19_markets.tables.ipynb #c3902183
 def mask_lines(
     frame,  # DataFrame of levels
 ):          # DataFrame; list of (column, where, rows, reason)
