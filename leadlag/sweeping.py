@@ -77,8 +77,9 @@ class SweepVerb:
     shard: str = "1/1"             # k/N: only the k-th of N shares, for arrays of jobs
 
 def sweep_verb(config: SweepVerb) -> Path:
-    "Run a verb for every combination of settings, each cell guarded, resumable; writes rows.csv."
+    "Run a verb for every combination of settings, each cell guarded, resumable; writes rows.csv, and a manifest when every cell is done."
     import pandas as pd
+    from leadlag.governance.dataset import record_manifest
     try: k, n = map(int, config.shard.split("/"))
     except ValueError: raise UsageError(f"shard is {config.shard!r}: write k/N, as in 2/8") from None
     cells, out = verb_cells(" ".join(config.verb), config.grid, config.seeds), Path(config.output)
@@ -87,4 +88,5 @@ def sweep_verb(config: SweepVerb) -> Path:
     write_atomic(out / "rows.csv", pd.DataFrame(done.rows).to_csv(index=False))
     print(f"{out / 'rows.csv'}: {len(done.rows)} rows of {len(cells) - len(done.failed) - done.missing} cells")
     if done.failed: raise LeadLagError(f"{len(done.failed)} of {len(cells)} cells failed, the first: {next(iter(done.failed.values()))}; the same command tries them again")
+    if not done.missing: record_manifest(out, config={"verb": config.verb, "grid": config.grid, "seeds": config.seeds}, title=f"{' '.join(config.verb)}, many times over")
     return out
