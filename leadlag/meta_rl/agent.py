@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'AGENTS', 'read_state', 'Agent', 'NaiveAgent', 'LookupAgent', 'RidgeAgent', 'BoostingAgent', 'BayesAgent',
-           'agent_from_json', 'load_agent']
+           'credible', 'coverage', 'agent_from_json', 'load_agent']
 
 # %% ../../nbs/61_meta_rl.agent.ipynb #fba5880d
 from dataclasses import asdict, dataclass, fields
@@ -187,6 +187,27 @@ class BayesAgent(Agent):
     def _sane(self): return (self.share_ >= 0).all() and abs(self.share_.sum() - 1) < 1e-6
 
 # %% ../../nbs/61_meta_rl.agent.ipynb #003e772b
+def credible(
+    weight,  # [rows, 30] probabilities of the lookbacks
+    level,   # probability the set shall hold at least, in (0, 1)
+):           # [rows, 30] True where the lookback is in the set
+    "The smallest set of lookbacks with at least `level` of the probability, row by row."
+    if not 0 < level < 1: raise UsageError(f"level is {level}: give a share between 0 and 1, such as .8")
+    order = np.argsort(-weight, axis=1, kind="stable")
+    likely, inside = np.take_along_axis(weight, order, 1), np.empty(weight.shape, bool)
+    np.put_along_axis(inside, order, likely.cumsum(1) - likely < level, 1)
+    return inside
+
+def coverage(
+    weight,  # [rows, 30] probabilities of the lookbacks
+    truth,   # [rows] lookbacks, bars
+    level=.8,  # of the sets
+):           # [rows] whether the truth lies in the set; [rows] the probability the set claims
+    "What a credible set covers beside what it claims."
+    inside = credible(weight, level)
+    return inside[np.arange(len(weight)), np.rint(truth).astype(int) - 1], (inside * weight).sum(1)
+
+# %% ../../nbs/61_meta_rl.agent.ipynb #c6d30881
 AGENTS = {a.name: a for a in (NaiveAgent, LookupAgent, RidgeAgent, BoostingAgent, BayesAgent)}
 
 def agent_from_json(
