@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PRELOAD', 'ONE_THREAD', 'find', 'cell_key', 'grid', 'start_server', 'guarded', 'Swept', 'read_cell', 'keep',
-           'collect', 'sweep']
+           'collect', 'Pace', 'sweep']
 
 # %% ../nbs/12_sweep.ipynb #1cf896db
-import fcntl, hashlib, importlib, itertools, multiprocessing, os, signal, sys, tempfile, threading, time
+import fcntl, hashlib, importlib, itertools, multiprocessing, os, signal, sys, tempfile, threading, time, traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,14 +57,18 @@ def _leave_with(parent):
     os.killpg(0, signal.SIGKILL)
 
 def _do(function, config, path, memory):
-    "In the child: call the function, and leave what it gave, or why it failed, at `path`."
+    "In the child: call the function, and leave what it gave, or why it failed, at `path`; temporary files and all talk go beside it."
     import resource
     os.setsid()
+    tempfile.tempdir = os.environ["TMPDIR"] = os.path.dirname(path)
+    with open(f"{path}.said", "ab") as said: os.dup2(said.fileno(), 1), os.dup2(said.fileno(), 2)
     threading.Thread(target=_leave_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     if memory: resource.setrlimit(resource.RLIMIT_AS, (int(memory * 2**30),) * 2)
     try: answer = {"rows": find(function)(config)}; dumps(answer)
     except MemoryError: answer = {"error": f"MemoryError: more than {memory:g} GiB were wanted"}
-    except Exception as e: answer = {"error": f"{type(e).__name__}: {(str(e).strip().splitlines() or ['no message'])[0][:300]}"}
+    except Exception as e:
+        answer = {"error": f"{type(e).__name__}: {(str(e).strip().splitlines() or ['no message'])[0][:300]}"}
+        traceback.print_exc()
     write_json(path, answer)
 
 # %% ../nbs/12_sweep.ipynb #d9837906
@@ -74,7 +78,7 @@ def guarded(
     timeout=None, # seconds
     memory=0,     # GiB the child may use; 0: no limit
     stop=None,    # a `threading.Event` that ends it early
-) -> dict:        # {"rows": …} or {"error": one sentence}
+) -> dict:        # {"rows": …} or {"error": one sentence, "said": the end of what it printed, a traceback included}
     "Do one cell in a child that can harm nobody."
     start_server()
     with tempfile.TemporaryDirectory(prefix="leadlag-cell-") as folder:
@@ -87,8 +91,13 @@ def guarded(
             try: kill()
             except ProcessLookupError: pass
         child.join()
-        if path.is_file(): return read_json(path)
-        return {"error": f"OutOfTime: not done within {timeout:g} s" if late and timeout else "interrupted" if late else _ending(child.exitcode)}
+        answer = read_json(path) if path.is_file() else {"error": f"OutOfTime: not done within {timeout:g} s" if late and timeout else "interrupted" if late else _ending(child.exitcode)}
+        return answer | {"said": _last_words(f"{path}.said")} if "error" in answer else answer
+
+def _last_words(path, most=4000):
+    "The end of what a child said."
+    if not os.path.exists(path): return ""
+    with open(path, "rb") as f: f.seek(-min(most, os.path.getsize(path)), os.SEEK_END); return f.read().decode(errors="replace").replace("\x00", "")
 
 def _ending(code):
     "Why a child left no answer."
@@ -125,7 +134,7 @@ def keep(
 ):
     "Write a finished cell, or why it failed."
     done, bad = _files(folder, function, config)
-    if "error" in answer: write_json(bad, {"config": config, "error": answer["error"]}); return
+    if "error" in answer: write_json(bad, {"config": config, **answer}); return
     body = {"function": function, "config": config, "rows": answer["rows"]}
     write_json(done, {"sha256": _digest(body), "body": body})
     bad.unlink(missing_ok=True)
@@ -170,6 +179,32 @@ def _far(function, cells, address, limits, patience=60.):
             for f in done: yield asked.pop(f), f.result() if f.status == "finished" else {"error": f"the worker was lost ({f.status})"}
 
 # %% ../nbs/12_sweep.ipynb #676eaaff
+class Pace:
+    "How far a sweep is: a bar on a terminal, elsewhere a line now and then."
+
+    def __init__(self,
+        total,     # cells to do
+        every=30., # seconds between two lines, at least
+    ):
+        self.total, self.every, self.done, self.failed, self.begun = total, every, 0, 0, time.monotonic()
+        self.bar, self.said = progress(desc="cells", total=total), self.begun
+
+    def step(self,
+        name="",  # of the cell
+        error="", # why it failed, if it did
+    ):
+        "One cell more; a failure is told at once."
+        self.done, self.failed, now = self.done + 1, self.failed + bool(error), time.monotonic()
+        if error: self.bar.clear(), say(f"cell {name} failed: {error}")
+        self.bar.update()
+        if self.bar.disable and (now - self.said >= self.every or self.done == self.total): self.said = now; say(self)
+        if self.done == self.total: self.bar.close()
+
+    def __repr__(self):
+        seconds = time.monotonic() - self.begun; each = seconds / max(self.done, 1); left = each * (self.total - self.done)
+        return f"cells: {self.done} of {self.total}, {self.failed} failed; {seconds:.0f} s, {each:.2g} s each{f', about {left:.0f} s left' if left >= 1 else ''}"
+
+# %% ../nbs/12_sweep.ipynb #db1342e3
 @contextmanager
 def _alone(folder, name):
     "Refuse a second sweep over the same share of the cells."
@@ -194,11 +229,10 @@ def sweep(
     find(function), at_least(1, whole=True, workers=workers), at_least(1, whole=True, shards=shard[1]), at_least(1, whole=True, most=shard[1], shard=shard[0])
     def finished(config): done, _ = _files(folder, function, config); return done.exists() and bool(read_cell(done)) # a damaged file is told before the work, not after
     with _alone(folder, "sweep-{}-of-{}".format(*shard)):
-        left = [c for c in cells[shard[0] - 1::shard[1]] if not finished(c)]
-        bar = progress(desc="cells", total=len(left))
+        left = [c for c in cells[shard[0] - 1::shard[1]] if not finished(c)]; pace = Pace(len(left))
         for config, answer in (_far(function, left, address, (timeout, memory)) if address else _near(function, left, workers, (timeout, memory))):
             keep(folder, function, config, answer)
-            if "error" in answer: say(f"cell {', '.join(f'{k}={v}' for k, v in config.items())} failed: {answer['error']}")
-            bar.update()
-        bar.close()
+            pace.step(_named(config), answer.get("error", ""))
     return collect(function, cells, folder)
+
+def _named(config): return ", ".join(f"{k}={v}" for k, v in config.items())

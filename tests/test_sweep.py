@@ -1,47 +1,164 @@
-"""Sweeps over several machines: workers and schedulers that die in the middle of it. Skipped where Dask is not installed."""
-import os, socket, subprocess, sys, threading
+"""Sweeps that are interrupted, and sweeps over several machines: workers and schedulers that die, a node that is cut off, in the middle of it."""
+import os, shutil, signal, socket, subprocess, sys, threading, time
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from leadlag.core import LeadLagError
 from leadlag.sweep import collect, grid, sweep
 
-pytest.importorskip("distributed", reason="dask distributed is not installed: pip install 'leadlag[cluster]'")
-CELLS = "import time\ndef square(c): return [{'square': c['i'] ** 2}]\ndef slow(c):\n    time.sleep(.3)\n    return square(c)\n"
+CELLS = """
+import os, subprocess, time
+def slow(c):
+    time.sleep(.3)
+    return [{"square": c["i"] ** 2}]
+def named(c): return [{**slow(c)[0], "node": os.environ["NODE"]}]
+def endless(c):
+    if c["i"] < 2: return slow(c)
+    grandchild = subprocess.Popen(["sleep", "60"])
+    with open(f"begun-{c['i']}", "w") as f: f.write(f"{os.getppid()} {os.getpid()} {grandchild.pid}")
+    open(f"{os.environ['TMPDIR']}/half made", "w").close()
+    time.sleep(60)
+"""
+NIGHT = """
+import sys
+from leadlag.command import guard
+from leadlag.sweep import grid, sweep
+if __name__ == "__main__": sys.exit(guard(lambda: sweep("slow_cells:endless", grid(i=list(range(9))), "out", workers=2)))
+"""
+
+def paths(folder): return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
+def squares(done): return [row["square"] for row in done.rows]
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    "(address, scheduler, two workers); the cells' module can be imported here and there."
+def folder(tmp_path, monkeypatch):
+    "Where the cells' module lies."
     (tmp_path / "slow_cells.py").write_text(CELLS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))}
-    def start(what, *words):
-        return subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{what}", *words, "--no-dashboard"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
-    begun = [start("scheduler", "--host", "127.0.0.1", "--port", str(port))]
-    begun += [start("worker", address, "--no-nanny", "--nthreads", "1") for _ in range(2)]
-    from distributed import Client
-    with Client(address, timeout=60) as client: client.wait_for_workers(2, timeout=60)
-    yield address, begun[0], begun[1:]
-    for process in begun: process.kill(); process.wait()
+    return tmp_path
 
-def test_a_worker_dies(cluster, tmp_path):
+def until(true, seconds=20):
+    "Wait for something to become true."
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(.05)
+
+
+# ---- one machine
+
+def alive(pid):
+    "Whether a process runs; one that has ended and waits to be asked how does not."
+    try: return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError: return False
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc, and there is none")
+@pytest.mark.parametrize("how, status", [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_end_by_hand_leaves_nobody_behind(folder, how, status):
+    "Ctrl-C reaches all of a terminal's processes, a scheduler's kill only the first; either way children and grandchildren end, and what was finished is kept."
+    (folder / "night.py").write_text(NIGHT); (folder / "scratch").mkdir()
+    night = subprocess.Popen([sys.executable, "night.py"], cwd=folder, env=os.environ | paths(folder) | {"TMPDIR": str(folder / "scratch")},
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until(lambda: len([p for p in folder.glob("begun-*") if p.read_text().count(" ") == 2]) == 2)
+    begun = [int(pid) for path in folder.glob("begun-*") for pid in path.read_text().split()]
+    assert len(set(begun)) == 5 and all(map(alive, begun))  # two cells, what each began, and the server both were forked from
+    os.killpg(night.pid, signal.SIGINT) if how == "SIGINT" else night.terminate()
+    _, said = night.communicate(timeout=10)
+    assert night.returncode == status and "Traceback" not in said, said
+    until(lambda: not any(map(alive, begun)), 5)
+    cells = grid(i=list(range(9))); kept = collect("slow_cells:endless", cells, folder / "out")
+    assert squares(kept) == [0, 1] and kept.missing == 7 and not kept.failed
+    assert not list((folder / "scratch").iterdir()) and not list((folder / "out").glob(".*"))
+
+
+# ---- several machines
+
+needs_dask = pytest.mark.skipif(not find_spec("distributed"), reason="dask distributed is not installed: pip install 'leadlag[cluster]'")
+
+def begin(folder, what, *words, inside=(), **more):
+    "A process of Dask that can import the cells' module; `inside` are words to put before, `more` its environment."
+    return subprocess.Popen([*inside, sys.executable, "-m", f"distributed.cli.dask_{what}", *words, "--no-dashboard"], cwd=folder, env=os.environ | paths(folder) | more,
+                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+def wait_for(address, workers):
+    from distributed import Client
+    with Client(address, timeout=60) as client: client.wait_for_workers(workers, timeout=60)
+
+@pytest.fixture
+def cluster(folder):
+    "(address, scheduler, two workers)."
+    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
+    address, begun = f"tcp://127.0.0.1:{port}", []
+    try:
+        begun += [begin(folder, "scheduler", "--host", "127.0.0.1", "--port", str(port))]
+        begun += [begin(folder, "worker", address, "--no-nanny", "--nthreads", "1") for _ in range(2)]
+        wait_for(address, 2)
+        yield address, begun[0], begun[1:]
+    finally:
+        for process in begun: process.kill(); process.wait()
+
+@needs_dask
+def test_a_worker_dies(cluster, folder):
     "All cells are done by the one that is left, and the rows are those of a sweep on one machine."
     address, _, workers = cluster
     cells = grid(i=list(range(16)))
     threading.Timer(1.5, workers[0].kill).start()
-    far = sweep("slow_cells:slow", cells, tmp_path / "far", address=address)
+    far = sweep("slow_cells:slow", cells, folder / "far", address=address)
     assert workers[0].wait(10) < 0 and not far.failed and not far.missing
-    assert far.rows == sweep("slow_cells:slow", cells, tmp_path / "near").rows
+    assert far.rows == sweep("slow_cells:slow", cells, folder / "near").rows
 
-def test_the_scheduler_dies(cluster, tmp_path):
+@needs_dask
+def test_the_scheduler_dies(cluster, folder):
     "One sentence; what was finished is kept, and the next sweep does the rest."
     address, scheduler, _ = cluster
     cells = grid(i=list(range(40)))
     threading.Timer(2.5, scheduler.kill).start()
-    with pytest.raises(LeadLagError, match="what was finished is kept"): sweep("slow_cells:slow", cells, tmp_path / "out", address=address)
-    before = collect("slow_cells:slow", cells, tmp_path / "out")
+    with pytest.raises(LeadLagError, match="what was finished is kept"): sweep("slow_cells:slow", cells, folder / "out", address=address)
+    before = collect("slow_cells:slow", cells, folder / "out")
     assert before.missing > 0 and not before.failed
-    after = sweep("slow_cells:slow", cells, tmp_path / "out", workers=8)
-    assert [r["square"] for r in after.rows] == [i * i for i in range(40)]
+    assert squares(sweep("slow_cells:slow", cells, folder / "out", workers=8)) == [i * i for i in range(40)]
+
+
+# ---- three nodes joined by a bridge, in namespaces that have no names and end with their last process: nothing of them can be left behind
+
+WORLD = ["unshare", *(["--user", "--map-root-user"] if os.geteuid() else []), "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+NODE = 'ip link set lo up; until ip link set eth0 up 2>/dev/null; do sleep .1; done; ip addr add 10.9.0.$NODE/24 dev eth0; exec "$@"'
+PATIENCE = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "4s", "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s"}  # below 11 s Dask refuses every connection
+
+def ip(*words): subprocess.run(["ip", *words], check=True)
+def network(pid): return os.readlink(f"/proc/{pid}/ns/net")
+
+def cable_to(node):
+    "Join a process that has a network of its own to the bridge; gives the name of the cable."
+    until(lambda: network(node.pid) != network("self"))
+    ip("link", "add", f"cable{node.pid}", "type", "veth", "peer", "name", "eth0", "netns", str(node.pid)); ip("link", "set", f"cable{node.pid}", "master", "bridge", "up")
+    return f"cable{node.pid}"
+
+def in_the_world(folder):
+    "A sweep over a scheduler and two workers, each on a node of its own; one is cut off when four cells are finished."
+    os.environ.update(PATIENCE); sys.path.insert(0, str(folder)); address = "tcp://10.9.0.1:8786"
+    ip("link", "set", "lo", "up"); ip("link", "add", "bridge", "type", "bridge"); ip("link", "set", "bridge", "up"); ip("addr", "add", "10.9.0.1/24", "dev", "bridge")
+    begin(folder, "scheduler", "--host", "10.9.0.1")
+    nodes = [begin(folder, "worker", address, "--no-nanny", "--nthreads", "1", inside=("unshare", "--net", "sh", "-c", NODE, "sh"), NODE=number) for number in "23"]
+    cables = [cable_to(node) for node in nodes]
+    wait_for(address, 2)
+    def cut():
+        until(lambda: len(list(folder.glob("out/cells/*.json"))) >= 4)
+        ip("link", "set", cables[0], "down")
+    threading.Thread(target=cut, daemon=True).start()
+    done = sweep("slow_cells:named", grid(i=list(range(24))), folder / "out", address=address)
+    by = [row["node"] for row in done.rows]
+    assert squares(done) == [i * i for i in range(24)] and not done.failed, done
+    assert 1 <= by.count("2") < 12 < by.count("3"), by
+
+@needs_dask
+def test_a_node_is_cut_off(folder):
+    "What it was doing is done by the other; nothing is lost and nothing waits for ever."
+    if missing := [tool for tool in ("unshare", "ip") if not shutil.which(tool)]: pytest.skip(f"{missing[0]} is not installed")
+    probe = subprocess.run([*WORLD, "ip", "link", "add", "bridge", "type", "bridge"], capture_output=True, text=True)
+    if probe.returncode: pytest.skip(f"network namespaces are not allowed here: {probe.stderr.strip()}")
+    done = subprocess.run([*WORLD, sys.executable, __file__, folder], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+if __name__ == "__main__": in_the_world(Path(sys.argv[1]))
