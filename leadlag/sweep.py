@@ -185,8 +185,9 @@ class Pace:
     def __init__(self,
         total,     # cells to do
         every=30., # seconds between two lines, at least
+        before=0,  # cells that are done already
     ):
-        self.total, self.every, self.done, self.failed, self.begun = total, every, 0, 0, time.monotonic()
+        self.total, self.every, self.before, self.done, self.failed, self.begun = total, every, before, 0, 0, time.monotonic()
         self.bar, self.said = progress(desc="cells", total=total), self.begun
 
     def step(self,
@@ -202,7 +203,7 @@ class Pace:
 
     def __repr__(self):
         seconds = time.monotonic() - self.begun; each = seconds / max(self.done, 1); left = each * (self.total - self.done)
-        return f"cells: {self.done} of {self.total}, {self.failed} failed; {seconds:.0f} s, {each:.2g} s each{f', about {left:.0f} s left' if left >= 1 else ''}"
+        return f"cells: {self.done} of {self.total}{f' (and {self.before} done before)' if self.before else ''}, {self.failed} failed; {seconds:.0f} s, {each:.2g} s each{f', about {left:.0f} s left' if left >= 1 else ''}"
 
 # %% ../nbs/12_sweep.ipynb #db1342e3
 @contextmanager
@@ -229,7 +230,7 @@ def sweep(
     find(function), at_least(1, whole=True, workers=workers), at_least(1, whole=True, shards=shard[1]), at_least(1, whole=True, most=shard[1], shard=shard[0])
     def finished(config): done, _ = _files(folder, function, config); return done.exists() and bool(read_cell(done)) # a damaged file is told before the work, not after
     with _alone(folder, "sweep-{}-of-{}".format(*shard)):
-        left = [c for c in cells[shard[0] - 1::shard[1]] if not finished(c)]; pace = Pace(len(left))
+        share = cells[shard[0] - 1::shard[1]]; left = [c for c in share if not finished(c)]; pace = Pace(len(left), before=len(share) - len(left))
         for config, answer in (_far(function, left, address, (timeout, memory)) if address else _near(function, left, workers, (timeout, memory))):
             keep(folder, function, config, answer)
             pace.step(_named(config), answer.get("error", ""))

@@ -7,18 +7,21 @@ __all__ = ['TABLES', 'values', 'verb_cells', 'settings', 'do_cell', 'SweepVerb',
 
 # %% ../nbs/88_sweeping.ipynb #ff04e998
 import contextlib, io, os, tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_type_hints
 from tyro.conf import Positional, arg
 from .command import parse
-from .core import DataError, LeadLagError, UsageError, choose, say, write_atomic, write_json
+from .core import DataError, LeadLagError, UsageError, choose, dumps, say, write_atomic
 from .sweep import grid, sweep
 from .verbs import VERBS
 
 # %% ../nbs/88_sweeping.ipynb #7e3c4122
-TABLES = {"train ppo": ("output", "summary.csv"), "meta run": ("output_root", "meta_analysis.csv"), "offline train": ("output_dir", "offline_results.csv")}  # verb: (its setting for the folder, the table in it)
+TABLES = {verb: where for verb, where in {  # verb: (its setting for the folder, the table in it; with a star, one in each of several folders)
+    "train ppo": ("output", "summary.csv"), "meta train": ("output", "summary.csv"), "meta run": ("output_root", "meta_analysis.csv"),
+    "offline train": ("output_dir", "offline_results.csv"), "history": ("output", "*/rows.csv"), "study": ("output", "rows.csv"),
+    "bench policies": ("output", "rows.csv")}.items() if verb in VERBS}
 
 def values(
     text, # "a,b,c" or "0..9"
@@ -47,8 +50,11 @@ def verb_cells(
 def settings(cell, folder="unused"):
     "The verb's settings for a cell, with its results in `folder`."
     module, _, config, _ = VERBS[cell["verb"]]
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in {**cell, TABLES[cell["verb"]][0]: folder}.items() if name != "verb"]
-    return parse(getattr(import_module(f"leadlag.{module}"), config), words, f"leadlag {cell['verb']}", "")
+    config = getattr(import_module(f"leadlag.{module}"), config)
+    bare = {name for name, kind in get_type_hints(config, include_extras=True).items() if Positional[int].__metadata__[0] in getattr(kind, "__metadata__", ())}
+    given = {name: value for name, value in {**cell, TABLES[cell["verb"]][0]: folder}.items() if name != "verb"}
+    words = [value if name in bare else f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    return parse(config, words, f"leadlag {cell['verb']}", "")
 
 # %% ../nbs/88_sweeping.ipynb #d3568f32
 def do_cell(cell) -> list: # of rows
@@ -58,15 +64,18 @@ def do_cell(cell) -> list: # of rows
     module, function, _, _ = VERBS[cell["verb"]]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         os.environ["LEADLAG_RESULTS"] = folder  # some verbs leave a copy there; a cell has a process of its own
-        getattr(import_module(f"leadlag.{module}"), function)(settings(cell, f"{folder}/run"))
-        rows = pd.read_csv(Path(folder, "run", table))
-    return rows.astype(object).where(rows.notna(), None).to_dict("records")
+        asked = settings(cell, f"{folder}/run"); getattr(import_module(f"leadlag.{module}"), function)(asked)
+        found = sorted(Path(folder, "run").glob(table))
+        if not found: raise DataError(f"`leadlag {cell['verb']}` left no {table}: nothing to put into the table of the sweep")
+        rows = pd.concat([pd.read_csv(path).assign(**{"folder": path.parent.name} if "*" in table else {}) for path in found])
+    read = {k: v for k in cell if isinstance(v := getattr(asked, k, None), (bool, int, float, str))}  # .3 and not the ".3" that was typed
+    return [{**read, **row} for row in rows.astype(object).where(rows.notna(), None).to_dict("records")]
 
 # %% ../nbs/88_sweeping.ipynb #7c47a81d
 @dataclass(frozen=True)
 class SweepVerb:
     "Settings of `leadlag sweep`."
-    verb: Annotated[Positional[tuple[str, ...]], arg(metavar="VERB")]  # train ppo, meta run or offline train
+    verb: Annotated[Positional[tuple[str, ...]], arg(metavar="VERB")]  # train ppo, meta run, offline train, history, study or bench policies
     grid: tuple[str, ...] = ()     # name=a,b,c: settings of the verb, in every combination
     seeds: str = ""                # 0..9, or 0,3,5: values of its seed
     output: str = "results/sweep"  # folder of the cells and of rows.csv; a sweep goes on where an earlier one stopped
@@ -75,6 +84,7 @@ class SweepVerb:
     memory: float = 0              # GiB a cell may use; 0: no limit
     address: str = ""              # of a Dask scheduler, tcp://host:port, whose workers do the cells
     shard: str = "1/1"             # k/N: only the k-th of N shares, for arrays of jobs
+    json: bool = False             # the rows as JSON
 
 def sweep_verb(config: SweepVerb) -> Path:
     "Run a verb for every combination of settings, each cell guarded, resumable; writes rows.csv, and a manifest when every cell is done."
@@ -86,7 +96,8 @@ def sweep_verb(config: SweepVerb) -> Path:
     done = sweep("leadlag.sweeping:do_cell", cells, out, config.workers, config.timeout or None, config.memory, config.address, (k, n))
     if done.missing: say(f"{done.missing} of {len(cells)} cells belong to other shares and are not done yet: rows.csv has those that are")
     write_atomic(out / "rows.csv", pd.DataFrame(done.rows).to_csv(index=False))
-    print(f"{out / 'rows.csv'}: {len(done.rows)} rows of {len(cells) - len(done.failed) - done.missing} cells")
+    if config.json: print(dumps(done.rows), end="")
+    else: print(f"{out / 'rows.csv'}: {len(done.rows)} rows of {len(cells) - len(done.failed) - done.missing} cells")
     if done.failed: raise LeadLagError(f"{len(done.failed)} of {len(cells)} cells failed, the first: {next(iter(done.failed.values()))}; the same command tries them again")
     if not done.missing: record_manifest(out, config={"verb": config.verb, "grid": config.grid, "seeds": config.seeds}, title=f"{' '.join(config.verb)}, many times over")
     return out
