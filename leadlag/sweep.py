@@ -22,7 +22,7 @@ def find(
     "The function of that name; `UsageError` if there is none."
     module, _, name = str(function).partition(":")
     try: return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError): raise UsageError(f"{function!r} is no function: give module:name, of something that can be imported") from None
+    except (ImportError, AttributeError, ValueError) as e: raise UsageError(f"{function!r} is no function that can be imported ({e}): give module:name") from None
 
 def cell_key(
     function, # "module:name"
@@ -38,7 +38,7 @@ def grid(
     return [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
 
 # %% ../nbs/12_sweep.ipynb #58ba844c
-PRELOAD = ("numpy", "pandas", "leadlag.core")
+PRELOAD = ("numpy", "pandas", "leadlag.sweep")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 def start_server(
@@ -64,12 +64,12 @@ def _do(function, config, path, memory):
     with open(f"{path}.said", "ab") as said: os.dup2(said.fileno(), 1), os.dup2(said.fileno(), 2)
     threading.Thread(target=_leave_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     if memory: resource.setrlimit(resource.RLIMIT_AS, (int(memory * 2**30),) * 2)
-    try: answer = {"rows": find(function)(config)}; dumps(answer)
-    except MemoryError: answer = {"error": f"MemoryError: more than {memory:g} GiB were wanted"}
+    try: answer = dumps({"rows": find(function)(config)})
+    except MemoryError: answer = dumps({"error": f"MemoryError: more than {memory:g} GiB were wanted"})
     except Exception as e:
-        answer = {"error": f"{type(e).__name__}: {(str(e).strip().splitlines() or ['no message'])[0][:300]}"}
+        answer = dumps({"error": f"{type(e).__name__}: {(str(e).strip().splitlines() or ['no message'])[0][:300]}"})
         traceback.print_exc()
-    write_json(path, answer)
+    Path(f"{path}.part").write_text(answer, encoding="utf-8"); os.replace(f"{path}.part", path)
 
 # %% ../nbs/12_sweep.ipynb #d9837906
 def guarded(
@@ -82,9 +82,9 @@ def guarded(
     "Do one cell in a child that can harm nobody."
     start_server()
     with tempfile.TemporaryDirectory(prefix="leadlag-cell-") as folder:
-        path, end = Path(folder) / "answer.json", time.monotonic() + (timeout or 1e9)
+        path = Path(folder) / "answer.json"
         child = multiprocessing.get_context("forkserver").Process(target=find("leadlag.sweep:_do"), args=(function, config, str(path), memory))
-        child.start()
+        child.start(); end = time.monotonic() + (timeout or 1e9)  # what the server needs to get ready is not the cell's fault
         while child.is_alive() and (left := end - time.monotonic()) > 0 and not (stop and stop.is_set()): child.join(min(left, .5))
         late = child.is_alive()
         for kill in (lambda: os.killpg(child.pid, signal.SIGKILL), child.kill):
