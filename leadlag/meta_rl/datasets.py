@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOOKBACKS', 'LEADER', 'CORR', 'LAG', 'EVIDENCE', 'PROFIT', 'POSTERIOR', 'FEATURES', 'COLUMNS', 'UNITS', 'SPLITS',
-           'leader_features', 'cross_features', 'evidence', 'posterior', 'label_profits', 'rows_of', 'make_samples',
-           'check_samples', 'read_samples', 'distinct']
+           'leader_features', 'cross_features', 'evidence', 'posterior', 'fill_listening', 'listening', 'label_profits',
+           'rows_of', 'make_samples', 'check_samples', 'read_samples', 'distinct']
 
 # %% ../../nbs/60_meta_rl.datasets.ipynb #b859e755
 import math
@@ -93,6 +93,45 @@ def posterior(
 
 # %% ../../nbs/60_meta_rl.datasets.ipynb #bb77ebb6
 @kernel
+def _gain(x, y, variance, rho, k):
+    "Log-likelihood of the follower's returns if it listens for k bars, less that if it does not listen."
+    quiet, total, gain = 1. - rho * rho, 0., 0.
+    for t in range(1, len(y)):
+        total += x[t - 1]
+        if t > k: total -= x[t - 1 - k]
+        d = y[t] - rho / math.sqrt(k) * total
+        gain += 3.5 * math.log((variance[t] + .25 * y[t] * y[t]) / (variance[t] + .25 * d * d / quiet)) - .5 * math.log(quiet)
+    return gain
+
+@kernel
+def fill_listening(x, y, rho, prior, scales, weights, out):
+    "Fill `out` [rows] for standardised returns [rows, bars]; `prior` of 1, 2, … bars, volatilities `scales` with `weights`."
+    variance, gain, level = np.empty(x.shape[1]), np.empty((len(scales), len(prior))), np.empty(len(scales))
+    for i in range(len(x)):
+        for v in range(len(scales)):
+            q = square = scales[v] * scales[v]
+            level[v] = math.log(weights[v])
+            for t in range(x.shape[1]):
+                variance[t] = q
+                level[v] -= math.log(q) + 3.5 * math.log((1. + .25 * x[i, t] * x[i, t] / q) * (1. + .25 * y[i, t] * y[i, t] / q))
+                q = .02 * square + .08 * x[i, t] * x[i, t] + .90 * q
+            for j in range(len(prior)): gain[v, j] = math.log(prior[j]) + _gain(x[i], y[i], variance, rho, j + 1)
+        both = gain + level.reshape(-1, 1)
+        out[i] = both.max() + math.log(np.exp(both - both.max()).sum()) - level.max() - math.log(np.exp(level - level.max()).sum())
+
+# %% ../../nbs/60_meta_rl.datasets.ipynb #3f5c1696
+def listening(
+    x, y,    # [rows, bars] returns of leader and follower in the context
+    rho=.3,  # strength of the lead the likelihood assumes, in (0, 1)
+):           # [rows] nats; above 0: for a relation, below 0: for none
+    "How much likelier the context is if the follower listens for some lookback than if it does not listen."
+    x, y = (np.ascontiguousarray((v - v.mean(1, keepdims=True)) / v.std(1, keepdims=True)) for v in (x, y))
+    out, prior = np.empty(len(x)), 1 / LOOKBACKS
+    fill_listening(x, y, rho, prior / prior.sum(), np.exp(.15 * np.array([-math.sqrt(3), 0, math.sqrt(3)])), np.array([1, 4, 1]) / 6, out)
+    return out
+
+# %% ../../nbs/60_meta_rl.datasets.ipynb #0f09466f
+@kernel
 def label_profits(x, y, m, rho, cost, context, lookbacks, on_mean, realised):
     "Fill `on_mean` and `realised` [rows, lookbacks]: profit net of cost of each lookback's rule over decisions from bar `context` to the last but one."
     bars, n = x.shape[1], len(lookbacks)
@@ -109,12 +148,13 @@ def label_profits(x, y, m, rho, cost, context, lookbacks, on_mean, realised):
                 position = target
             on_mean[i, k], realised[i, k] = a, b
 
-# %% ../../nbs/60_meta_rl.datasets.ipynb #e8955acf
+# %% ../../nbs/60_meta_rl.datasets.ipynb #4a5688ec
 def rows_of(
     paths,        # Paths with context + label + 1 bars and no switches
     context=250,  # bars the features may see
     split="",     # name written into the rows
     cost=.05,     # per unit traded, percent
+    also_listening=False,  # whether the column `listening` is added
 ) -> pd.DataFrame:  # one row a path, columns COLUMNS
     "Features of the first `context` bars, truth, and answers of the bars after them."
     x, y = (np.ascontiguousarray(v[:, :context]) for v in (paths.leader, paths.follower))
@@ -128,9 +168,10 @@ def rows_of(
     numbers = np.column_stack([leader_features(x), cross, likely, mean, spread, entropy, on_mean])
     truth = pd.DataFrame({"regime": paths.regime[:, 0], "split": split, "seed": paths.seed.astype(np.int64),
                           "lookback": paths.lookback[:, 0], "realised_lookback": LOOKBACKS[realised.argmax(1)]})
-    return pd.concat([truth, pd.DataFrame(np.round(numbers, 6) + 0., columns=[*FEATURES, *PROFIT])], axis=1)
+    rows = pd.concat([truth, pd.DataFrame(np.round(numbers, 6) + 0., columns=[*FEATURES, *PROFIT])], axis=1)
+    return rows.assign(listening=np.round(listening(x, y, paths.rho), 6) + 0.) if also_listening else rows
 
-# %% ../../nbs/60_meta_rl.datasets.ipynb #f9d6650f
+# %% ../../nbs/60_meta_rl.datasets.ipynb #22e54515
 SPLITS = {"train": "train", "same_regimes": "train", "held_out": "held_out", "family_train": "family_train", "family_test": "family_test"}
 
 def make_samples(
@@ -141,6 +182,7 @@ def make_samples(
     label=250,      # decisions in the label window, at least 10
     rho=.3,         # strength of the lead, in (0, 1)
     cost=.05,       # per unit traded, percent
+    also_listening=False,  # whether the column `listening` is added
 ) -> pd.DataFrame:  # columns COLUMNS
     "Rows of context, truth and answers; every row an independent path."
     regimes = get_regimes(choose(split, SPLITS, "split"))
@@ -151,10 +193,10 @@ def make_samples(
     for i, regime in enumerate(regimes):
         rows = n // len(regimes) + (i < n % len(regimes))
         paths = simulate(regime, n=rows, seed=seed_for("meta_rl", split, regime.name, seed), bars=context + label + 1, rho=rho)
-        parts.append(rows_of(paths, context, split, cost))
+        parts.append(rows_of(paths, context, split, cost, also_listening))
     return pd.concat(parts, ignore_index=True)
 
-# %% ../../nbs/60_meta_rl.datasets.ipynb #5be1258c
+# %% ../../nbs/60_meta_rl.datasets.ipynb #14e0ef9d
 def check_samples(
     frame,            # DataFrame that should hold samples
     needs=FEATURES,   # columns that must be there, finite numbers all
@@ -180,7 +222,7 @@ def read_samples(
     except (ValueError, OSError) as e: raise DataError(f"{path} holds no clean table ({str(e).strip()[:80]}): make it again") from None
     return check_samples(frame, [c for c in COLUMNS if c not in ("regime", "split")])
 
-# %% ../../nbs/60_meta_rl.datasets.ipynb #14e0ef9d
+# %% ../../nbs/60_meta_rl.datasets.ipynb #f8cf967f
 def distinct(
     samples,                          # rows of at least two regimes, three or more of each
     columns=("volatility", "drift"),  # features to compare
