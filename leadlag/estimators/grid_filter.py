@@ -136,7 +136,7 @@ def hear(t, e, lookbacks, total, fading, faded, signal, out):
 # %% ../../nbs/35_estimators.grid_filter.ipynb #2a536c43
 @kernel
 def grid_path(x, y, tables, chance, mean, outlook, signal, scale):
-    "Fill chance [bars, lookbacks + 1] (last: no relation), mean and outlook [bars, lookbacks] (times the chance, in the units of x), signal [bars, lookbacks, 2], scale [bars, 2] (volatility without and with the moving part)."
+    "Fill chance [bars, lookbacks + 1] (last: no relation), mean and outlook alike (times the chance, in the units of x), signal [bars, lookbacks, 2], scale [bars, 2] (volatility without and with the moving part)."
     rho, hazard, block, sigmas, lookbacks, cell, strengths, drift = tables
     bars, n, m = len(x), len(lookbacks), len(sigmas)
     b, total, odds = np.empty((len(block), len(cell)), np.float32), block.copy(), np.empty((strengths, len(cell)), np.float32)
@@ -165,7 +165,7 @@ def grid_path(x, y, tables, chance, mean, outlook, signal, scale):
 @kernel(counted=False)
 def read_off(listening, weighted, silent, sigmas, signal, chance, mean, outlook):
     "Fill one bar's chances and forecasts from the sums over blocks."
-    n, never = len(mean), 0.
+    n, never = len(signal), 0.
     for k in range(n):
         chance[k], slope = 0., 0.
         for s in range(len(sigmas)):
@@ -174,15 +174,15 @@ def read_off(listening, weighted, silent, sigmas, signal, chance, mean, outlook)
             slope += sigmas[s] * weighted[j]
             never += silent[j]
         mean[k], outlook[k] = slope * signal[k, 0], slope * signal[k, 1] / (1. - DISCOUNT)
-    chance[n] = never
+    chance[n], mean[n], outlook[n] = never, 0., 0.  # who does not listen is expected to do nothing
 
 # %% ../../nbs/35_estimators.grid_filter.ipynb #476dcd94
 @dataclass(frozen=True, repr=False)
 class GridBelief:
-    "What the grid filter knew at each bar; arrays [bars, lookbacks] unless said."
-    chance: np.ndarray   # [bars, lookbacks + 1] of each lookback, and last of no relation, given bars up to and including this one
-    mean: np.ndarray     # chance times that lookback's forecast of the follower's next return, percent
-    outlook: np.ndarray  # chance times its discounted forecast, percent
+    "What was known at each bar; arrays [bars, lookbacks + 1] unless said."
+    chance: np.ndarray   # of each lookback, and last of no relation, given bars up to and including this one
+    mean: np.ndarray     # what each adds to the forecast of the follower's next return, percent
+    outlook: np.ndarray  # what each adds to the discounted forecast, percent
     volatility: np.ndarray # [bars] percent per bar
     lookbacks: tuple     # bars
 
@@ -210,6 +210,6 @@ def run_grid(
     unit = ewma_volatility(y) if grid.relative else np.ones(len(y))
     if grid.relative: x, y = standardise(x, ewma_volatility(x)), standardise(y, unit)
     bars, n = len(x), len(grid.lookbacks)
-    chance, mean, outlook, signal, scale = np.empty((bars, n + 1)), *np.empty((2, bars, n)), np.empty((bars, n, 2)), np.empty((bars, 2))
+    chance, mean, outlook, signal, scale = *np.empty((3, bars, n + 1)), np.empty((bars, n, 2)), np.empty((bars, 2))
     grid_path(x, y, grid.tables(), chance, mean, outlook, signal, scale)
     return GridBelief(chance, mean * unit[:, None], outlook * unit[:, None], scale[:, 1] * unit, grid.lookbacks)
