@@ -30,10 +30,11 @@ class Outcome:
     state: np.ndarray      # index of the regime at each decision
     regimes: tuple         # of Regime
 
-    def ratio(self) -> dict:
-        "Score over the oracle's, for each regime that was met."
-        met = [(r.name, self.state == s) for s, r in enumerate(self.regimes)]
-        return {name: float(self.score[here].sum() / self.oracle[here].sum()) for name, here in met if here.any()}
+    def ratio(self, skip=0) -> dict:
+        "Score over the oracle's, for each regime that was met, without the first `skip` decisions."
+        state, mine, best = (a[:, skip:] for a in (self.state, self.score, self.oracle))
+        met = [(r.name, state == s) for s, r in enumerate(self.regimes)]
+        return {name: float(mine[here].sum() / best[here].sum()) for name, here in met if here.any()}
 
     def __repr__(self):
         return f"Outcome({self.policy}: ratio {', '.join(f'{k} {v:.3f}' for k, v in self.ratio().items())}; {len(self.seed)} paths)"
@@ -64,7 +65,9 @@ def play(
     paths = simulate(spec.regime, n, seed, spec.burn_in + spec.length, spec.rho, spec.duration)
     first, lag = spec.burn_in - 1, spec.execution_lag
     if isinstance(policy, str): decided = positions(policy, paths, spec)
-    else: decided, _ = walk(getattr(policy, "act", policy), spec, n, seed)
+    else:
+        if hasattr(policy, "reset"): policy.reset(n)
+        decided, _ = walk(getattr(policy, "act", policy), replace(spec, **getattr(policy, "sees", {})), n, seed)
     held = np.concatenate([np.zeros((n, lag)), decided[:, :decided.shape[1] - lag]], axis=1)
     value = lambda p, **how: score(paths, p, spec.cost, spec.kappa, first, **how)
     reward, charge = value(held, realised=True), spec.kappa * paths.variance[:, first:-1] * np.abs(held)
@@ -73,7 +76,7 @@ def play(
     return Outcome(name or (policy if isinstance(policy, str) else type(policy).__name__), spec, paths.seed, decided, value(held) * alive,
                    reward * alive, value(positions("oracle", paths, spec)), paths.state[:, first:-1], paths.regimes)
 
-# %% ../nbs/43_backtest.ipynb #968b5c01
+# %% ../nbs/43_backtest.ipynb #eb5cdf5e
 def evaluate(
     policies,   # dict name -> policy (or baseline name)
     spec=EnvSpec(),  # its `regime` is replaced by each of `regimes`
