@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TrainPPO', 'NumpyPolicy', 'load_policy', 'from_sb3', 'own_generators', 'make_model', 'save_state', 'load_state',
-           'validate', 'judged', 'callback_for', 'learning_settings', 'fit', 'episodes_table', 'summarise', 'train_ppo']
+           'validate', 'note', 'judged', 'callback_for', 'learning_settings', 'fit', 'episodes_table', 'summarise',
+           'train_ppo']
 
 # %% ../../nbs/50_agents.ppo.ipynb #3377e9b3
 import random, zipfile
@@ -72,6 +73,7 @@ class NumpyPolicy:
         z = np.exp(z - z.max(1, keepdims=True))
         return z / z.sum(1, keepdims=True)
 
+    def reset(self, n): return None  # there is nothing to forget
     def act(self, obs): return self.logits(obs).argmax(1)
 
     def save(self, path):
@@ -133,7 +135,8 @@ def save_state(model, folder, curve):
     torch.save({"policy": model.policy.state_dict(), "optimizer": model.policy.optimizer.state_dict(), "torch": torch.get_rng_state(),
                 "numpy": torch.from_numpy(keys.astype(np.int64)), "cursor": torch.from_numpy(lanes.cursor.copy()),
                 "account": torch.from_numpy(lanes.account.copy()), "steps": model.num_timesteps, "updates": model._n_updates,
-                "numpy_rest": [int(pos), int(has), float(gauss)], "first": torch.from_numpy(np.asarray(model._last_episode_starts).copy())},
+                "numpy_rest": [int(pos), int(has), float(gauss)], "first": torch.from_numpy(np.asarray(model._last_episode_starts).copy()),
+                "memory": [[part.clone() for part in who] for who in getattr(model, "_last_lstm_states", ())]},
                buffer := io.BytesIO())
     write_atomic(folder / "state.pt", buffer.getvalue())
     write_json(folder / "curve.json", curve)
@@ -152,16 +155,20 @@ def load_state(model, folder):
     lanes.next_episode(np.arange(lanes.n))
     lanes.cursor[:], lanes.account[:] = cursor, saved["account"].numpy()
     lanes.look(np.arange(lanes.n))
-    model._last_obs, model._last_episode_starts = lanes.obs.copy(), saved["first"].numpy()
+    model._last_obs, model._last_episode_starts = getattr(model.env, "shown", np.copy)(lanes.obs), saved["first"].numpy()
+    if saved["memory"]: model._last_lstm_states = type(model._last_lstm_states)(*map(tuple, saved["memory"]))
     model.num_timesteps, model._n_updates = saved["steps"], saved["updates"]
     return read_json(folder / "curve.json")
 
 # %% ../../nbs/50_agents.ppo.ipynb #c8fc35ec
 def validate(model, config, n=24):
     "Mean ratio to the oracle on `n` validation paths a regime, and what PPO says of its last update."
-    policy, logged = from_sb3(model), model.logger.name_to_value
-    ratios = [r for regime in judged(config) for r in play(policy, regime, n, seed_for("validate", 0)).ratio().values()]
-    keep = {"entropy": "train/entropy_loss", "kl": "train/approx_kl", "explained_variance": "train/explained_variance"}
+    policy = from_sb3(model)
+    return note(model, [r for regime in judged(config) for r in play(policy, regime, n, seed_for("validate", 0)).ratio().values()])
+
+def note(model, ratios) -> dict:
+    "A point of the learning curve."
+    keep, logged = {"entropy": "train/entropy_loss", "kl": "train/approx_kl", "explained_variance": "train/explained_variance"}, model.logger.name_to_value
     return {"step": int(model.num_timesteps), "ratio": float(np.mean(ratios)), **{k: float(logged.get(v, 0.)) for k, v in keep.items()}}
 
 def judged(config) -> list:
@@ -169,7 +176,7 @@ def judged(config) -> list:
     spec = config.spec()
     return [spec] if config.duration else [replace(spec, regime=r) for r in get_regimes(config.regime)]
 
-def callback_for(config, folder, curve, bar):
+def callback_for(config, folder, curve, bar, check):
     "Between updates: a point of the learning curve now and then, the state to disk, the bar forward."
     from stable_baselines3.common.callbacks import BaseCallback
     every = max(config.steps // 12, 1)
@@ -178,7 +185,7 @@ def callback_for(config, folder, curve, bar):
         def _on_rollout_start(self):
             bar.update(self.model.num_timesteps - bar.n)
             if not curve or self.model.num_timesteps - curve[-1]["step"] >= every:
-                curve.append(validate(self.model, config))
+                curve.append(check(self.model, config))
                 save_state(self.model, folder, curve)
     return BetweenUpdates()
 
@@ -186,21 +193,28 @@ def learning_settings(config) -> dict:
     "The settings that decide what is learned; those of the final judgement and of the folder's name do not."
     return {k: v for k, v in asdict(config).items() if k not in ("output", "overwrite", "eval_paths")} | {"sources": source_digest()}
 
-def fit(config: TrainPPO, folder):
-    "Train, or go on with the state in `folder`; returns the policy and its learning curve. `UsageError` if the state is of other settings."
+def fit(
+    config,  # `TrainPPO`, or the settings that `make` takes
+    folder,  # for the state of an interrupted run
+    make=make_model, # config -> a stable-baselines3 model
+    read=from_sb3,   # model -> policy that acts without torch
+    check=None,      # model, config -> point of the learning curve; None: `validate`
+):                   # the policy, and its learning curve
+    "Train, or go on with the state in `folder`; `UsageError` if the state is of other settings."
+    check = check or validate
     folder, settings = Path(folder), learning_settings(config)
     if (folder / "learning.json").exists() and read_json(folder / "learning.json") != settings:
         raise UsageError(f"{folder} holds an interrupted run of other settings or of other code: remove it, or finish it with those")
     write_json(folder / "learning.json", settings)
     with own_generators(config.seed):
-        model, curve = make_model(config), []
+        model, curve = make(config), []
         if (folder / "state.pt").exists():
             curve = load_state(model, folder)
             say(f"going on from step {model.num_timesteps} of an interrupted run")
         with progress(desc="PPO", total=config.steps) as bar:
             left = config.steps - model.num_timesteps
-            if left > 0: model.learn(left, callback=callback_for(config, folder, curve, bar), reset_num_timesteps=False)
-        return from_sb3(model), curve + [validate(model, config)]
+            if left > 0: model.learn(left, callback=callback_for(config, folder, curve, bar, check), reset_num_timesteps=False)
+        return read(model), curve + [check(model, config)]
 
 # %% ../../nbs/50_agents.ppo.ipynb #04b17bd8
 def episodes_table(policy, config):
