@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RULES', 'hysteresis', 'score', 'fixed_outlook', 'filter_outlook', 'grid_outlook', 'regime_outlook', 'parse_rule',
-           'positions', 'best_fixed']
+           'positions', 'best_fixed', 'state_functions', 'gains', 'fit_programme', 'follow_programme',
+           'oracle_over_programme']
 
 # %% ../nbs/42_baselines.ipynb #63bf7a5d
 import numpy as np
@@ -129,3 +130,48 @@ def best_fixed(
         worth = lambda rule: score(paths, positions(rule, paths, spec), spec.cost, spec.kappa, spec.burn_in - 1).sum()
         total += np.array([worth(f"fixed:{k}") for k in lookbacks]) / worth("oracle")
     return int(lookbacks[total.argmax()])
+
+# %% ../nbs/42_baselines.ipynb #fb25262c
+def state_functions(paths, t, lags):
+    "Functions of the state at bar `t` [paths, features]: mean and outlook up to cubes, their sizes, and the last returns."
+    m, u = paths.mean[:, t] / paths.mean.std(), paths.outlook[:, t] / paths.outlook.std()
+    x = (paths.leader[:, t - lags + 1:t + 1] - paths.leader.mean()) / paths.leader.std()
+    return np.column_stack([np.ones_like(m), m, u, m * m, u * u, m * u, abs(m), abs(u), u ** 3, abs(u) ** 3, abs(u - .5), abs(u + .5), x])
+
+def gains(paths, t, kappa): # [paths, 3]
+    "Expected gain of each position over the next bar, less the holding charge."
+    return np.stack([q * paths.mean[:, t] - kappa * paths.variance[:, t] * abs(q) for q in (-1, 0, 1)], 1)
+
+def fit_programme(paths, cost, kappa, first, steps, lags): # list of [features, 3], one a step
+    "Regression of the value of arriving with each position, from the last step back."
+    value, fits, moved = np.zeros((len(paths), 3)), [], np.abs(np.arange(3)[:, None] - np.arange(3))  # moved: from, to
+    for t in range(first + steps - 1, first - 1, -1):
+        B, now = state_functions(paths, t, lags), gains(paths, t, kappa)
+        fits.append(np.linalg.lstsq(B, value, rcond=None)[0])
+        best = now + B @ fits[-1]
+        value = np.stack([np.take_along_axis(now + value - cost * moved[q], (best - cost * moved[q]).argmax(1)[:, None], 1)[:, 0] for q in range(3)], 1)
+    return fits[::-1]
+
+def follow_programme(paths, fits, cost, kappa, first, lags): # positions [paths, steps]
+    "The programme's policy on fresh paths."
+    q, out = np.ones(len(paths), int), []
+    for k, fit in enumerate(fits):
+        q = (gains(paths, first + k, kappa) + state_functions(paths, first + k, lags) @ fit - cost * abs(np.arange(3)[None] - q[:, None])).argmax(1)
+        out.append(q - 1.)
+    return np.stack(out, 1)
+
+def oracle_over_programme(
+    regime,         # one `Regime`, or its name
+    kappa=.05,      # holding charge
+    seed=0,         # of the paths; the two halves share none
+    n=6000,         # paths to fit on, and as many fresh ones to compare on
+    cost=.05, rho=.3, # per unit traded, percent; share of volatility
+) -> float:
+    "The oracle's profit over that of a dynamic programme, over 60 steps."
+    from leadlag.core import seed_for
+    from leadlag.markets.synthetic import simulate
+    fitted, fresh = (simulate(regime, n, seed_for("programme", half, seed), 104, rho) for half in (0, 1))
+    lags, first, steps = fitted.regimes[0].lookback, 40, 60
+    theirs = follow_programme(fresh, fit_programme(fitted, cost, kappa, first, steps, lags), cost, kappa, first, lags)
+    ours = hysteresis(fresh.outlook[:, first:first + steps], cost, kappa * fresh.variance[:, first:first + steps] / (1 - DISCOUNT))
+    return float(score(fresh, ours, cost, kappa, first).sum() / score(fresh, theirs, cost, kappa, first).sum())
