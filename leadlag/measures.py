@@ -112,7 +112,7 @@ def plot_adaptation(
         curve = adaptation(p, block)
         ax.plot(np.arange(len(curve)) * block + block / 2, curve, "o-", ms=4, color=colour, label=name)
     ax.axhline(1, color="k", lw=.8, ls=":")
-    ax.set_xlabel("bar since zero evidence"); ax.set_ylabel("ratio to the oracle"); ax.legend(loc="lower right", ncol=2)
+    ax.set_xlabel("bar since zero evidence"); ax.set_ylabel("ratio to the oracle"); ax.legend(loc="best")
     return ax
 
 # %% ../nbs/44_measures.ipynb #0e769f28
@@ -147,7 +147,7 @@ def plot_around_switch(
     for (name, p), colour in zip(policies.items(), COLOURS * 3): ax.plot(around_switch(p, since), "o-", ms=4, color=colour, label=name)
     ax.set_xticks(range(len(since)), [f"{a} to {b - 1}" for a, b in zip(since, since[1:])] + [f"{since[-1]} on"])
     ax.axhline(1, color="k", lw=.8, ls=":")
-    ax.set_xlabel("bars since the switch"); ax.set_ylabel("ratio to the oracle"); ax.legend(loc="lower right", ncol=2)
+    ax.set_xlabel("bars since the switch"); ax.set_ylabel("ratio to the oracle"); ax.legend(loc="best")
     return ax
 
 # %% ../nbs/44_measures.ipynb #dea21f05
