@@ -37,10 +37,14 @@ def fill_inputs(x, y, chance, mean, outlook, signal, scale, out):
 # %% ../../nbs/36_estimators.learned.ipynb #3ad05e76
 @kernel(counted=False)
 def add_product(weight, x, out):
-    "Add `x` @ `weight` [inputs, outputs] to `out`; a number of inputs that 2 divides."
-    for j in range(0, len(x), 2):
-        a, b, first, second = x[j], x[j + 1], weight[j], weight[j + 1]
-        for o in range(len(out)): out[o] = out[o] + a * first[o] + b * second[o]
+    "Add `x` @ `weight` [inputs, outputs] to `out`."
+    whole = len(x) // 4 * 4
+    for j in range(0, whole, 4):
+        a, b, c, d, first, second, third, fourth = x[j], x[j + 1], x[j + 2], x[j + 3], weight[j], weight[j + 1], weight[j + 2], weight[j + 3]
+        for o in range(len(out)): out[o] = out[o] + a * first[o] + b * second[o] + c * third[o] + d * fourth[o]
+    for j in range(whole, len(x)):
+        row, a = weight[j], x[j]
+        for o in range(len(out)): out[o] += a * row[o]
 
 @njit(inline="always")
 def squash(v):
@@ -90,7 +94,7 @@ class LearnedBelief:
     def __repr__(self): return f"LearnedBelief({self.wx.shape[0]} entries → {len(self.wh)} hidden → {len(self.shift)} weights)"
 
 LAYERS = ("wx", "wh", "bx", "bh", "head", "shift", "name", "offset")
-SHIPPED = Path(__file__).parent.parent / "models" / "belief.npz" if "__file__" in globals() else Path("../leadlag/models/belief.npz")
+SHIPPED = Path(__file__).parent.parent / "assets/belief/belief.npz" if "__file__" in globals() else Path("../leadlag/assets/belief/belief.npz")
 
 def load_belief(
     path=None, # an .npz of weights; None: the one that comes with the package

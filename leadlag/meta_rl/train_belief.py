@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST', 'draw_tasks', 'nearest', 'draw_task', 'fill_batch', 'make_batch', 'make_network', 'loss_of', 'to_belief',
-           'TrainBelief', 'batch_of', 'validate_belief', 'point', 'save_network', 'fit_belief']
+           'TrainBelief', 'batch_of', 'validate_belief', 'point', 'save_network', 'fit_belief', 'LearnedPolicy',
+           'train_learned']
 
 # %% ../../nbs/66_meta_rl.train_belief.ipynb #71ca0218
 import math
@@ -12,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from ..agents.ppo import own_generators
+from ..arrays import write_arrays
 from ..baselines import grid_outlook, hysteresis, score
-from ..core import at_least, kernel, progress, read_json, seed_for, source_digest, UsageError, write_atomic, write_json
+from ..core import at_least, kernel, progress, read_json, seed_for, UsageError, write_atomic, write_json
 from ..estimators.grid_filter import GridFilter, grid_path
-from ..estimators.learned import LearnedBelief, entries, fill_inputs
+from ..engine.spec import EnvSpec
+from ..estimators.learned import LAYERS, LearnedBelief, entries, fill_inputs, load_belief
 from ..markets.regimes import TRAIN, get_regimes
 from ..markets.synthetic import DISCOUNT, draw_path, simulate
+from .ppo_family import band_actions
 
 # %% ../../nbs/66_meta_rl.train_belief.ipynb #0031a87f
 MOST = 6  # regimes in a market
@@ -207,3 +211,26 @@ def fit_belief(
                 curve.append({"loss": loss.item()} | watch(config, network, step + 1))
                 if folder: save_network(Path(folder), network, optimizer, step + 1, curve)
     return to_belief(network), curve
+
+# %% ../../nbs/66_meta_rl.train_belief.ipynb #69d01f61
+class LearnedPolicy:
+    "The learned belief, traded by the band; nothing to remember, because the environment's kernel does."
+
+    def __init__(self,
+        weights=None, # a `LearnedBelief`; None: the one that comes with the package
+    ):
+        self.weights = load_belief() if weights is None else weights
+        self.sees = {"observe": "belief", "belief": "learned", "weights": self.weights}
+        self.spec = EnvSpec(**self.sees)
+
+    def act(self, obs): return band_actions(np.asarray(obs), self.spec, .3)  # [n, width] -> [n]
+
+    def save(self, path): return write_arrays(path, **dict(zip(LAYERS, self.weights.tables())))
+
+    def __repr__(self): return f"LearnedPolicy({self.weights})"
+
+def train_learned(config, folder): # (LearnedPolicy, learning curve)
+    "Train with the seed and as many bars as `config.steps` says, or go on with the state in `folder`."
+    updates = max(2, int(config.steps) // (TrainBelief.episodes * TrainBelief.bars))
+    weights, curve = fit_belief(TrainBelief(seed=config.seed, updates=updates), folder)
+    return LearnedPolicy(weights), [row | {"ratio": row["train"], "step": row["step"] * TrainBelief.episodes * TrainBelief.bars} for row in curve]
