@@ -6,7 +6,7 @@
 __all__ = ['LOOKS', 'FIELDS', 'sigmoid', 'MEMBERS', 'KERNELS', 'TOLD', 'RECIPE', 'products', 'sums', 'to_bytes', 'read_header',
            'lstm_step', 'band_actions', 'shuffle', 'reorder', 'FamilyPolicy', 'load_family', 'Member', 'kernels',
            'sees_for', 'seen_by', 'judge', 'markets', 'extractor', 'training_env', 'setting', 'make_member',
-           'read_member', 'check_member', 'validation', 'train_member']
+           'read_member', 'validation', 'check_member', 'train_member']
 
 # %% ../../nbs/64_meta_rl.ppo_family.ipynb #5b3fa81b
 import json
@@ -77,7 +77,9 @@ def band_actions(obs, spec, rho): # actions [n]
     worth = np.outer(outlook, now) - np.outer(risk / (1 - DISCOUNT), np.abs(now)) - toll[:, None] * np.abs(now - position[:, None])
     return (worth + 1e-9 * (now == position[:, None])).argmax(1)
 
-def shuffle(seed, episode, n): return np.random.default_rng([int(seed), int(episode)]).permutation(n)
+def shuffle(seed, episode, n): # [n]
+    "An order of n things that hangs on seed and episode alone."
+    return np.random.default_rng([int(seed), int(episode)]).permutation(n)
 
 def reorder(obs, order): # order [lanes, n]
     "The first n entries of each row in another order."
@@ -197,8 +199,8 @@ def judge(
     seed=None,# of the first; None: the first test path
     name=None,# for tables
 ):            # `Outcome` of the decisions of `spec`
-    "Play a policy from its own first bar and keep what it did from the common one on."
-    own = seen_by(spec, policy.sees)
+    "Play a policy from the first bar it can decide at, and keep what it did from the common one on."
+    own = seen_by(spec, ({} if policy.sees.get("observe") == "raw" else {"burn_in": 2}) | policy.sees)
     if hasattr(policy, "reset"): policy.reset(n)
     out, late = play(policy, own, n, seed, name), own.length - spec.length
     return replace(out, **{k: getattr(out, k)[:, late:] for k in ("positions", "score", "reward", "oracle", "state")})
@@ -255,9 +257,10 @@ def make_member(config):
     from stable_baselines3.common.logger import Logger
     member = MEMBERS[config.policy]
     spec = seen_by(setting(config), sees_for(config.policy, config.belief, config.regime))
-    env = training_env(config.lanes, seed_for("train", config.seed), spec, member.shuffled)
+    lanes = max(8, min(config.lanes, config.steps // (2 * RECIPE["n_steps"])))  # a short training still has two updates
+    env = training_env(lanes, seed_for("train", config.seed), spec, member.shuffled)
     network = dict(net_arch=dict(pi=[64, 64], vf=[64, 64]), features_extractor_class=extractor(), features_extractor_kwargs=dict(look=member.look, spec=spec))
-    how = RECIPE | dict(batch_size=min(2048, 64 * config.lanes), seed=config.seed)
+    how = RECIPE | dict(batch_size=min(2048, 64 * lanes), seed=config.seed)
     if member.memory:
         from sb3_contrib import RecurrentPPO
         model = RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=network | dict(lstm_hidden_size=member.memory), **how)
@@ -273,17 +276,18 @@ def read_member(model, config) -> FamilyPolicy:
     return FamilyPolicy(sees_for(config.policy, config.belief, config.regime), member.look, [(plain(m.weight), plain(m.bias)) for m in layers], lstm, shuffled=member.shuffled)
 
 # %% ../../nbs/64_meta_rl.ppo_family.ipynb #478a9e55
-def check_member(model, config, n=24) -> dict:
-    "A point of the learning curve, on validation paths."
-    return note(model, validation(read_member(model, config), config, n))
+def validation(policy, config, n=72) -> list: # of ratios
+    "What a policy keeps of the oracle's profit in each regime, on some `n` validation paths in all."
+    specs, seed = markets(setting(config), config.regime), seed_for("validate", 0)
+    return [r for spec in specs for r in judge(policy, spec, max(4, n // len(specs)), seed).ratio().values()]
 
-def validation(policy, config, n=24) -> list: # of ratios
-    "What a policy keeps of the oracle's profit in each regime, on validation paths."
-    seed = seed_for("validate", 0)
-    return [r for spec in markets(setting(config), config.regime) for r in judge(policy, spec, n, seed).ratio().values()]
+def check_member(model, config) -> dict:
+    "A point of the learning curve."
+    return note(model, validation(read_member(model, config), config))
 
 def train_member(config, folder): # (FamilyPolicy, learning curve)
     "Train the member that `config.policy` names, or go on with the state in `folder`; the band is only made."
+    if getattr(config, "ablation", ""): raise UsageError(f"ablation is {config.ablation!r}: {config.policy!r} has none; take another policy of the family instead")
     if not MEMBERS[config.policy].band: return fit(config, folder, make_member, partial(read_member, config=config), check_member)
     unit = config.rho if config.belief in ("true", "filter", *KERNELS) else .3
     policy = FamilyPolicy(sees_for(config.policy, config.belief, config.regime), "sums", rho=float(unit))
