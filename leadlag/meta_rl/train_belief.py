@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST', 'draw_tasks', 'nearest', 'draw_task', 'fill_batch', 'make_batch', 'make_network', 'loss_of', 'to_belief',
            'TrainBelief', 'batch_of', 'validate_belief', 'point', 'save_network', 'fit_belief', 'LearnedPolicy',
-           'train_learned']
+           'load_learned', 'train_learned']
 
 # %% ../../nbs/66_meta_rl.train_belief.ipynb #71ca0218
 import math
@@ -223,11 +223,16 @@ class LearnedPolicy:
         self.sees = {"observe": "belief", "belief": "learned", "weights": self.weights}
         self.spec = EnvSpec(**self.sees)
 
+    @property
+    def width(self): return 3 * len(self.spec.hypotheses) + 6  # entries of what it wants to see
+
     def act(self, obs): return band_actions(np.asarray(obs), self.spec, .3)  # [n, width] -> [n]
 
     def save(self, path): return write_arrays(path, **dict(zip(LAYERS, self.weights.tables())))
 
     def __repr__(self): return f"LearnedPolicy({self.weights})"
+
+def load_learned(path) -> LearnedPolicy: return LearnedPolicy(load_belief(path))  # what `save` wrote
 
 def train_learned(config, folder): # (LearnedPolicy, learning curve)
     "Train with the seed and as many bars as `config.steps` says, or go on with the state in `folder`."
