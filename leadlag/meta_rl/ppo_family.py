@@ -160,7 +160,7 @@ class Member:
     band: bool = False     # not trained: the exact band
 
 MEMBERS = {"no-information": Member("raw"), "features": Member("features"), "concatenated": Member("context"), "bilinear": Member("context", "products"),
-           "belief": Member("belief", "sums"), "shuffled": Member("context", "products", shuffled=True), "recurrent": Member("features", memory=64),
+           "belief": Member("belief", "sums"), "shuffled": Member("context", "products", shuffled=True), "recurrent": Member("raw", memory=64),
            "band": Member("belief", "sums", band=True)}
 KERNELS = {"filter7": (2, 3, 5, 8, 13, 20, 28), "filter12": (2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 24, 28)}
 TOLD = ("true", "filter", *KERNELS, "grid", "learned")
@@ -178,7 +178,7 @@ def sees_for(
     "What a policy of the family wants to see."
     member = choose(policy, MEMBERS, "policy")
     choose(belief, TOLD, "belief")
-    sees = {"observe": member.observe} | ({"burn_in": 2} if member.memory else {})
+    sees = {"observe": member.observe} | ({"window": 4, "burn_in": 4} if member.memory else {})
     if member.observe not in ("belief", "context"): return sees
     if belief in KERNELS: return sees | {"belief": "filter", "believe": kernels(KERNELS[belief], regime)}
     return sees | {"belief": belief} | ({"believe": regime} if belief in ("true", "filter") else {})
@@ -287,7 +287,6 @@ def check_member(model, config) -> dict:
 
 def train_member(config, folder): # (FamilyPolicy, learning curve)
     "Train the member that `config.policy` names, or go on with the state in `folder`; the band is only made."
-    if getattr(config, "ablation", ""): raise UsageError(f"ablation is {config.ablation!r}: {config.policy!r} has none; take another policy of the family instead")
     if not MEMBERS[config.policy].band: return fit(config, folder, make_member, partial(read_member, config=config), check_member)
     unit = config.rho if config.belief in ("true", "filter", *KERNELS) else .3
     policy = FamilyPolicy(sees_for(config.policy, config.belief, config.regime), "sums", rho=float(unit))
