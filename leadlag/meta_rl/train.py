@@ -40,7 +40,7 @@ POLICIES = {
     "rl2": Kind("a recurrent unit on evidence, trained on differentiable profit", "meta_rl.recurrent:train_rl2", "meta_rl.recurrent:load_recurrent", "meta_rl.recurrent:TrainRL2", 0,
                 (("no auxiliary loss", {"auxiliary": 0.}), ("no evidence products", {"evidence": False}), ("concatenation", {"head": "concat"}), ("bilinear head", {"head": "bilinear"}))),
     "rl2-plain": Kind("the same without its structure", "meta_rl.recurrent:train_plain", "meta_rl.recurrent:load_plain", "meta_rl.recurrent:TrainPlain", 0, (("no auxiliary loss", {"auxiliary": 0.}),)),
-    "gradient": Kind("a start from which a few gradients adapt", "meta_rl.gradient:train_gradient", "meta_rl.gradient:load_gradient", "meta_rl.gradient:TrainGradient", 0),
+    "gradient": Kind("a start from which a few gradients adapt", "meta_rl.gradient:train_gradient", "meta_rl.gradient:load_gradient", "meta_rl.gradient:TrainGradient", 0, (("one step size a weight", {"curvature": False}),)),
     "learned": Kind("the learned belief, traded by the band", "meta_rl.train_belief:train_learned", "meta_rl.train_belief:load_learned", steps=100_000_000),
 }
 
@@ -73,7 +73,7 @@ class MetaTrain:
     kappa: float = .05             # holding charge
     cost: float = .05              # per unit traded, percent
     duration: float | None = None  # mean bars between switches; None: no switches
-    belief: str = "filter"         # what it is told: true, filter, filter7, filter12, grid or learned
+    belief: str = "filter"         # what it is told, if it is: true, filter, filter7, filter12, grid or learned
     ablation: str = ""             # what is taken away from policies that say so
     length: int = 0                # decisions in an episode; 0: 256, or 512 where regimes switch
     lanes: int = 256               # episodes played at once
@@ -85,11 +85,15 @@ class MetaTrain:
         for value, table, what in ((self.policy, POLICIES, "policy"), (self.belief, TOLD, "belief"), (self.family, FAMILIES, "family")): choose(value, table, what)
         at_least(1, whole=True, lanes=self.lanes), at_least(0, whole=True, steps=self.steps, length=self.length)
         at_least(0, whole=True, most=2**32 - 1, seed=self.seed), at_least(3, whole=True, eval_paths=self.eval_paths), at_least(1e-6, share=self.share)
+        known = [name for name, _ in POLICIES[self.policy].ablations]
+        if self.ablation and not known: raise UsageError(f"ablation is {self.ablation!r}: {self.policy} has none; leave it out")
+        if self.ablation: choose(self.ablation, known, f"ablation of {self.policy}")
         EnvSpec(rho=self.rho, kappa=self.kappa, cost=self.cost, duration=self.duration)
 
     @property
     def regime(self): return FAMILIES[self.family]["train"] # what it trains in
 
+# %% ../../nbs/65_meta_rl.train.ipynb #18ece65f
 def settled(config: MetaTrain) -> MetaTrain:
     "The same settings with steps and length as numbers to work with."
     kind = POLICIES[config.policy]
@@ -99,11 +103,10 @@ def settled(config: MetaTrain) -> MetaTrain:
 def own_settings(config: MetaTrain):
     "The record that the policy's trainer reads."
     kind, config = POLICIES[config.policy], settled(config)
-    changes = choose(config.ablation, dict(kind.ablations), f"ablation of {config.policy}") if config.ablation else {}
     if not kind.settings: return config
     record = behind(kind.settings, config.policy)
     shared = {name: getattr(config, name) for name in ("seed", "steps", "regime", "rho", "kappa", "cost", "duration", "length") if name in record.__dataclass_fields__}
-    return record(**shared | changes)
+    return record(**shared | dict(kind.ablations).get(config.ablation, {}))
 
 # %% ../../nbs/65_meta_rl.train.ipynb #1c3912fa
 def teach(

@@ -232,7 +232,9 @@ class LearnedPolicy:
 
     def __repr__(self): return f"LearnedPolicy({self.weights})"
 
-def load_learned(path) -> LearnedPolicy: return LearnedPolicy(load_belief(path))  # what `save` wrote
+def load_learned(path) -> LearnedPolicy:
+    "Read what `save` wrote."
+    return LearnedPolicy(load_belief(path))
 
 def train_learned(config, folder): # (LearnedPolicy, learning curve)
     "Train with the seed and as many bars as `config.steps` says, or go on with the state in `folder`."
