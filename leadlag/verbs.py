@@ -13,7 +13,7 @@ VERBS = {  # words: (module, function, settings, one line)
     "train ppo": ("agents.ppo", "train_ppo", "TrainPPO", "train a policy online"),
     "meta run": ("meta_rl.run_meta_rl", "run_meta_rl", "MetaRun", "learn to recommend a lookback; judge it on regimes never seen"),
     "meta train": ("meta_rl.train", "train_policy", "MetaTrain", "train any policy by its name; judge it on regimes never seen"),
-    "meta benchmark": ("benchmarks.meta", "bench_meta", "BenchMeta", "every policy against the oracle, trained on and never seen (hours; --budget smoke: minutes)"),
+    "meta benchmark": ("benchmarks.meta", "bench_meta", "BenchMeta", "what adapts and transfers, over seeds (hours; --budget smoke: minutes)"),
     "offline log": ("offline_rl.log_trajectories", "log_trajectories", "LogTrajectories", "play a policy and write its episodes to a file"),
     "offline train": ("offline_rl.train_offline", "train_offline", "TrainOffline", "clone a policy from such a file; compare it with the online one"),
     "sweep": ("sweeping", "sweep_verb", "SweepVerb", "one of the verbs above many times over: a grid of settings, seeds"),
