@@ -35,7 +35,7 @@ class Budget:
     rhos: tuple      # strengths that rules are played at
     markets: int     # of those that a policy is trained in, the first so many
 
-BUDGETS = {"smoke": Budget(3, 3, 2, 50, .002, 120, 600, (None, 120.), (.3,), 1),
+BUDGETS = {"smoke": Budget(3, 3, 8, 50, .002, 120, 600, (None, 120.), (.3,), 1),
            "full": Budget(5, 3, 64, 1000, 1., 750, 6000, (None, 60., 120., 250.), (.3, .15), 4)}
 
 # %% ../../nbs/84_benchmarks.meta.ipynb #8131d285

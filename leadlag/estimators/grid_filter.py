@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 import numpy as np
 from numba import njit
-from ..core import DataError, kernel, UsageError
-from .regime_filter import REACH, ewma_volatility, standardise
+from ..core import kernel, UsageError
+from .regime_filter import REACH, as_pair, ewma_volatility, standardise
 from ..markets.synthetic import DISCOUNT
 
 # %% ../../nbs/35_estimators.grid_filter.ipynb #68c7a5ab
@@ -204,9 +204,7 @@ def run_grid(
     follower,     # [bars] returns, percent
 ) -> GridBelief:
     "Run the grid filter over one pair of return series, from zero evidence at the first bar."
-    x, y = (np.ascontiguousarray(v, float) for v in (leader, follower))
-    if x.shape != y.shape or x.ndim != 1 or len(x) < 2: raise UsageError(f"leader has shape {x.shape}, follower {y.shape}: give two series of one length, 2 bars or more")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()): raise DataError("returns hold a missing or infinite value: drop those bars first")
+    x, y = as_pair(leader, follower)
     unit = ewma_volatility(y) if grid.relative else np.ones(len(y))
     if grid.relative: x, y = standardise(x, ewma_volatility(x)), standardise(y, unit)
     bars, n = len(x), len(grid.lookbacks)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 from ..arrays import read_arrays
-from ..core import DataError, kernel, UsageError
+from ..core import DataError, kernel
 from .evidence import fill_evidence, half
 from .grid_filter import GridBelief, GridFilter, grid_path
-from .regime_filter import ewma_volatility, standardise
+from .regime_filter import as_pair, ewma_volatility, standardise
 from ..markets.synthetic import DISCOUNT
 
 # %% ../../nbs/36_estimators.learned.ipynb #3b6f11d5
@@ -146,9 +146,7 @@ def run_learned(
     follower,  # [bars] returns, percent
 ) -> GridBelief:
     "Run the learned belief over one pair of return series, from zero evidence at the first bar."
-    x, y = (np.ascontiguousarray(v, float) for v in (leader, follower))
-    if x.shape != y.shape or x.ndim != 1 or len(x) < 2: raise UsageError(f"leader has shape {x.shape}, follower {y.shape}: give two series of one length, 2 bars or more")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()): raise DataError("returns hold a missing or infinite value: drop those bars first")
+    x, y = as_pair(leader, follower)
     unit = ewma_volatility(y) if belief.relative else np.ones(len(y))
     if belief.relative: x, y = standardise(x, ewma_volatility(x)), standardise(y, unit)
     bars, k = len(x), len(belief.grid.lookbacks)

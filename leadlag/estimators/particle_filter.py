@@ -11,10 +11,10 @@ __all__ = ['SHORTEST', 'MASK', 'PARTICLE', 'ROW', 'EAGER', 'duration_hazard', 'e
 import math
 from dataclasses import dataclass, replace
 import numpy as np
-from ..core import at_least, DataError, kernel, seed_for, UsageError
+from ..core import at_least, kernel, seed_for, UsageError
 from ..markets.regimes import get_regimes
 from ..markets.synthetic import DISCOUNT, normal, path_key, student, uniforms, WARM
-from .regime_filter import Belief, likelihood, REACH
+from .regime_filter import as_pair, Belief, likelihood, REACH
 
 # %% ../../nbs/36_estimators.particle_filter.ipynb #fc933832
 SHORTEST = 10  # bars of the shortest segment
@@ -175,9 +175,7 @@ def run_particles(
     follower,     # [bars] returns, percent
 ) -> Told:
     "Run the particle filter over one pair of return series, from zero evidence at the first bar."
-    x, y = (np.ascontiguousarray(v, float) for v in (leader, follower))
-    if x.shape != y.shape or x.ndim != 1 or len(x) < 2: raise UsageError(f"leader has shape {x.shape}, follower {y.shape}: give two series of one length, 2 bars or more")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()): raise DataError("returns hold a missing or infinite value: drop those bars first")
+    x, y = as_pair(leader, follower)
     mu, sigma = np.array([[r.mu, r.sigma] for r in filter.regimes]).T.copy()
     lookback, n = np.array([r.lookback for r in filter.regimes]), len(filter.regimes)
     key = np.uint64(path_key(np.uint64(seed_for("particles", int(filter.seed))), 0))

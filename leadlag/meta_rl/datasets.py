@@ -154,7 +154,7 @@ def rows_of(
     context=250,  # bars the features may see
     split="",     # name written into the rows
     cost=.05,     # per unit traded, percent
-    also_listening=False,  # whether the column `listening` is added
+    also=(),        # {further column: function of leader and follower [rows, context] and rho}, such as {"listening": listening}
 ) -> pd.DataFrame:  # one row a path, columns COLUMNS
     "Features of the first `context` bars, truth, and answers of the bars after them."
     x, y = (np.ascontiguousarray(v[:, :context]) for v in (paths.leader, paths.follower))
@@ -169,7 +169,7 @@ def rows_of(
     truth = pd.DataFrame({"regime": paths.regime[:, 0], "split": split, "seed": paths.seed.astype(np.int64),
                           "lookback": paths.lookback[:, 0], "realised_lookback": LOOKBACKS[realised.argmax(1)]})
     rows = pd.concat([truth, pd.DataFrame(np.round(numbers, 6) + 0., columns=[*FEATURES, *PROFIT])], axis=1)
-    return rows.assign(listening=np.round(listening(x, y, paths.rho), 6) + 0.) if also_listening else rows
+    return rows.assign(**{name: np.round(told(x, y, paths.rho), 6) + 0. for name, told in dict(also).items()})
 
 # %% ../../nbs/60_meta_rl.datasets.ipynb #22e54515
 SPLITS = {"train": "train", "same_regimes": "train", "held_out": "held_out", "family_train": "family_train", "family_test": "family_test"}
@@ -182,7 +182,7 @@ def make_samples(
     label=250,      # decisions in the label window, at least 10
     rho=.3,         # strength of the lead, in (0, 1)
     cost=.05,       # per unit traded, percent
-    also_listening=False,  # whether the column `listening` is added
+    also=(),        # {further column: function of leader and follower [rows, context] and rho}, such as {"listening": listening}
 ) -> pd.DataFrame:  # columns COLUMNS
     "Rows of context, truth and answers; every row an independent path."
     regimes = get_regimes(choose(split, SPLITS, "split"))
@@ -193,7 +193,7 @@ def make_samples(
     for i, regime in enumerate(regimes):
         rows = n // len(regimes) + (i < n % len(regimes))
         paths = simulate(regime, n=rows, seed=seed_for("meta_rl", split, regime.name, seed), bars=context + label + 1, rho=rho)
-        parts.append(rows_of(paths, context, split, cost, also_listening))
+        parts.append(rows_of(paths, context, split, cost, also))
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/60_meta_rl.datasets.ipynb #14e0ef9d
