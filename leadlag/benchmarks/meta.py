@@ -181,7 +181,8 @@ def bench_meta(config: BenchMeta) -> Path:
     import pandas as pd
     targets = pd.read_csv(Path(config.output) / "targets.csv")
     print(targets.round(3).to_string(index=False))
-    say(f"{config.output}: {dict(targets.verdict.value_counts())}" + ("" if config.budget == "full" else "; a smoke run: the numbers mean nothing"))
+    reached = ", ".join(f"{n} {verdict}" for verdict, n in targets.verdict.value_counts().items())
+    say(f"{config.output}: {reached}" + ("" if config.budget == "full" else "; a smoke run: the numbers mean nothing"))
     return Path(config.output)
 
 # %% ../../nbs/84_benchmarks.meta.ipynb #866cd7b0

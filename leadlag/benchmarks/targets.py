@@ -88,7 +88,7 @@ def judge(table):
         row = found(table, t.pick)
         if row is None: lines.append(dict(what=t.what, gate=t.gate, aim=t.aim, verdict="not run")); continue
         value, low, high = row.iqm, row.ci_low, row.ci_high
-        if t.pick["metric"] == "over dynamic programming": value, low, high = abs(1 - value), *sorted((abs(1 - low), abs(1 - high)))
+        if t.pick["metric"] == "over dynamic programming": value, low, high = abs(1 - value), max(low - 1, 1 - high, 0.), max(1 - low, high - 1)
         reached = lambda bound: value <= bound if t.most else value >= bound
         lines.append(dict(what=t.what, gate=t.gate, aim=t.aim, value=value, ci_low=low, ci_high=high, n=row.n, verdict="aim" if reached(t.aim) else "gate" if reached(t.gate) else "missed"))
     return pd.DataFrame(lines)
