@@ -41,7 +41,7 @@ class Experience:
     cost: float = .05      # per unit traded, percent
     duration: float | None = None # mean bars between switches; None: an episode is one regime
     length: int = 256      # bars of an episode after the first 64
-    lanes: int = 128       # episodes a gradient step
+    lanes: int = 64        # episodes a gradient step
     learning_rate: float = 3e-3 # the highest; it rises for twenty steps, then falls like a cosine
 
     def __post_init__(self):
