@@ -111,7 +111,7 @@ def group(page):
 
 def sidebar(pages):
     "Contents of the sidebar, sections in the order of the layers."
-    sections = {"": [], **{name: [] for name in ORDER}, "Benchmarks": [{"text": "What was measured", "href": "benchmarks.md"}]}
+    sections = {"": [], **{name: [] for name in ORDER}, "Benchmarks": [{"text": "Speed", "href": "benchmarks.md"}, {"text": "Transfer", "href": "transfer.md"}]}
     for page in pages: sections.setdefault(group(page), []).append({"text": page["title"], "href": page["page"]})
     return [*sections.pop(""), *({"section": name, "contents": items} for name, items in sections.items() if items),
             {"section": "About", "contents": [{"text": "Every name", "href": "names.md"}, {"text": "Contributing", "href": "contributing.md"},
@@ -139,20 +139,22 @@ def symbols(pages):
 
 def configuration(pages):
     "The project file that smalldocs reads."
-    return {"project": {"type": "website", "output-dir": "_site", "resources": ["styles.css", "bench"]},
+    return {"project": {"type": "website", "output-dir": "_site", "resources": ["styles.css", "bench", "transfer"]},
             "website": {"title": "leadlag", "description": "A notebook-first laboratory for lead-lag trading under changing market regimes",
                         "search": True, "sidebar": {"style": "docked", "contents": sidebar(pages)}, "favicon": "favicon.svg",
-                        "navbar": {"search": True, "left": [{"text": "Start", "href": "index.ipynb"}, {"text": "Every name", "href": "names.md"}, {"text": "Benchmarks", "href": "benchmarks.md"}]},
+                        "navbar": {"search": True, "left": [{"text": "Start", "href": "index.ipynb"}, {"text": "Every name", "href": "names.md"}, {"text": "Speed", "href": "benchmarks.md"}, {"text": "Transfer", "href": "transfer.md"}]},
                         "page-navigation": True},
             "format": {"html": {"theme": {"light": "default", "dark": "dark.css"}, "css": "styles.css", "toc": True, "toc-depth": 3, "code-copy": True}},
             "smalldocs": {"linkify": True}}
 
 def benchmarks(folder):
-    "The page of the committed benchmark, and its pictures."
+    "The pages of the committed benchmarks, and their pictures."
     from leadlag.benchmarks.speed import bench_page
-    (folder / "benchmarks.md").write_text(bench_page(ROOT / "results/bench"), encoding="utf-8")
-    (folder / "bench").mkdir()
-    for picture in (ROOT / "results/bench").glob("*.svg"): shutil.copy(picture, folder / "bench")
+    from leadlag.benchmarks.targets import transfer_page
+    for name, page, run, there in (("benchmarks", bench_page, "bench", "bench"), ("transfer", transfer_page, "meta_benchmark", "transfer")):
+        run = ROOT / "results" / run; (folder / there).mkdir()
+        (folder / f"{name}.md").write_text(page(run), encoding="utf-8")
+        for picture in (*run.glob("*.svg"), *run.glob("*.png")): shutil.copy(picture, folder / there)
 
 def dark_theme():
     "Bootstrap's own dark mode as a stylesheet: the bundled dark themes would fetch a font."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The plan's three commands at reduced counts, in a temporary folder, and then a check of every manifest they wrote.
+# The plan's commands at reduced counts, in a temporary folder, and then a check of every manifest they wrote.
 set -euo pipefail
 bin=${1:?the folder that holds python and leadlag}
 work=$(mktemp -d)
@@ -22,4 +22,7 @@ done
 for folder in meta_rl results/offline results/online; do step leadlag verify "$folder"; done
 printf 'x' >>meta_rl/meta_analysis.csv
 if leadlag verify meta_rl 2>/dev/null; then echo "smoke: verify did not notice an edited file" >&2; exit 1; fi
+step leadlag meta benchmark --budget smoke --output results/meta_benchmark >/dev/null
+for made in rows.csv aggregate.csv targets.csv improvements.csv runs.csv fixed.png; do test -s "results/meta_benchmark/$made" || { echo "smoke: $made of the benchmark is missing or empty" >&2; exit 1; }; done
+step leadlag verify results/meta_benchmark
 echo "smoke: all artefacts are there and their manifests hold"
