@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRELOAD', 'ONE_THREAD', 'find', 'cell_key', 'sources_now', 'grid', 'start_server', 'guarded', 'Swept', 'read_cell',
-           'keep', 'collect', 'Pace', 'sweep']
+           'keep', 'collect', 'Pace', 'read_shard', 'sweep']
 
 # %% ../nbs/12_sweep.ipynb #1cf896db
 import fcntl, hashlib, importlib, itertools, multiprocessing, os, signal, sys, tempfile, threading, time, traceback
@@ -224,6 +224,15 @@ def _alone(folder, name):
         except BlockingIOError: raise UsageError(f"another sweep is at work in {folder}: wait for it, or share the cells out with shard=") from None
         try: yield
         finally: lock.unlink(missing_ok=True)
+
+def read_shard(
+    text, # "k/N"
+) -> tuple: # k, N
+    "The share that is meant."
+    try: k, n = map(int, text.split("/"))
+    except ValueError: k = n = 0
+    if not 1 <= k <= n: raise UsageError(f"shard is {text!r}: write k/N, as in 2/8")
+    return k, n
 
 def sweep(
     function,     # "module:name"; settings -> list of rows

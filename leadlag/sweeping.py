@@ -14,7 +14,7 @@ from typing import Annotated, get_type_hints
 from tyro.conf import Positional, arg
 from .command import parse
 from .core import DataError, LeadLagError, UsageError, choose, dumps, say, write_atomic
-from .sweep import grid, sweep
+from .sweep import grid, read_shard, sweep
 from .verbs import VERBS
 
 # %% ../nbs/88_sweeping.ipynb #7e3c4122
@@ -90,10 +90,8 @@ def sweep_verb(config: SweepVerb) -> Path:
     "Run a verb for every combination of settings, each cell guarded, resumable; writes rows.csv, and a manifest when every cell is done."
     import pandas as pd
     from leadlag.governance.dataset import record_manifest
-    try: k, n = map(int, config.shard.split("/"))
-    except ValueError: raise UsageError(f"shard is {config.shard!r}: write k/N, as in 2/8") from None
     cells, out = verb_cells(" ".join(config.verb), config.grid, config.seeds), Path(config.output)
-    done = sweep("leadlag.sweeping:do_cell", cells, out, config.workers, config.timeout or None, config.memory, config.address, (k, n))
+    done = sweep("leadlag.sweeping:do_cell", cells, out, config.workers, config.timeout or None, config.memory, config.address, read_shard(config.shard))
     if done.missing: say(f"{done.missing} of {len(cells)} cells belong to other shares and are not done yet: rows.csv has those that are")
     write_atomic(out / "rows.csv", pd.DataFrame(done.rows).to_csv(index=False))
     if config.json: print(dumps(done.rows), end="")

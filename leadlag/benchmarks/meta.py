@@ -11,13 +11,13 @@ __all__ = ['BUDGETS', 'BOTH', 'ENTRIES', 'Budget', 'Entry', 'market', 'cells', '
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-import numpy as np
 from ..baselines import oracle_over_programme
 from .runs import list_runs, run_cells, write_run
 from .targets import derived, draw, FIXED, HARD, KAPPA, SWITCHING, TASKS
 from .transfer import Scenario, noticing_rows, play_policy, play_rule, transfer_rows
 from ..command import run
 from ..core import at_least, choose, say
+from ..sweep import read_shard
 from ..markets.regimes import TRAIN
 
 # %% ../../nbs/84_benchmarks.meta.ipynb #4b27a413
@@ -143,7 +143,7 @@ def variants(policy, cell) -> list: # of (ablation, policy)
 
 def shot_rows(policy, cell, b, where) -> list:
     "What the first k bars were worth later on, with the learned start and without."
-    from leadlag.benchmarks.transfer import FAMILIES
+    from leadlag.meta_rl.train import FAMILIES
     from leadlag.meta_rl.gradient import k_shot, TrainGradient
     groups = FAMILIES[cell["family"]]
     market = TrainGradient(regime=groups["train"], rho=cell["rho"], kappa=cell["kappa"])
@@ -161,25 +161,27 @@ def do_cell(cell) -> list: # of rows
 @dataclass(frozen=True)
 class BenchMeta:
     "Settings of `leadlag meta benchmark`."
-    output: str = "results/meta_benchmark"  # folder; it appears when every cell is done
+    output: str = ""        # folder; it appears when every cell is done; "": results/meta_benchmark, or results/meta_benchmark_smoke
     budget: str = "full"    # "smoke" (two minutes, means nothing) or "full" (some hours)
     workers: int = 2        # cells at a time on this machine
     address: str = ""       # of a Dask scheduler whose workers do the cells
-    share: int = 1          # which share of the cells to do, for arrays of jobs: a number up to
-    shares: int = 1         # this one
+    shard: str = "1/1"      # k/N: only the k-th of N shares, for arrays of jobs; whoever comes last writes the tables
     overwrite: bool = False # replace a finished benchmark of that name
 
-    def __post_init__(self): choose(self.budget, BUDGETS, "budget"), at_least(1, whole=True, workers=self.workers)
+    def __post_init__(self):
+        choose(self.budget, BUDGETS, "budget"), at_least(1, whole=True, workers=self.workers), read_shard(self.shard)
+        if not self.output: object.__setattr__(self, "output", "results/meta_benchmark" + ("" if self.budget == "full" else f"_{self.budget}"))
 
 def bench_meta(config: BenchMeta) -> Path:
     "Train, play and compare every policy and rule; rows.csv, aggregate.csv, targets.csv, figures and manifest. Goes on where it was interrupted."
+    import pandas as pd
     every = cells(config.budget)
-    rows = run_cells("leadlag.benchmarks.meta:do_cell", every, config.output, config.overwrite, ("torch", "stable_baselines3"), workers=config.workers, address=config.address, shard=(config.share, config.shares))
+    rows = run_cells("leadlag.benchmarks.meta:do_cell", every, config.output, config.overwrite, ("torch", "stable_baselines3"), workers=config.workers, address=config.address, shard=read_shard(config.shard))
+    if rows is None: return Path(config.output)
     settings = dict(budget=config.budget, **asdict(BUDGETS[config.budget]))
     runs = list_runs("leadlag.benchmarks.meta:do_cell", every)
     rows = derived(rows).round({"value": 6})
     write_run(rows, config.output, settings, f"Transfer benchmark, {config.budget} budget", runs, partial(draw, rows), config.overwrite, units={"value": "ratio", "iqm": "ratio"})
-    import pandas as pd
     targets = pd.read_csv(Path(config.output) / "targets.csv")
     print(targets.round(3).to_string(index=False))
     reached = ", ".join(f"{n} {verdict}" for verdict, n in targets.verdict.value_counts().items())

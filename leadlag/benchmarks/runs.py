@@ -8,7 +8,7 @@ __all__ = ['run_name', 'partial_folder', 'run_cells', 'list_runs', 'write_run']
 # %% ../../nbs/79_benchmarks.runs.ipynb #54ff3bd3
 import hashlib, shutil
 from pathlib import Path
-from ..core import LeadLagError, dumps, free_folder, run_folder, write_atomic, write_json
+from ..core import LeadLagError, dumps, free_folder, run_folder, say, write_atomic, write_json
 from ..sweep import PRELOAD, cell_key, collect, start_server, sweep
 
 # %% ../../nbs/79_benchmarks.runs.ipynb #02aee7bb
@@ -30,13 +30,13 @@ def run_cells(
     overwrite=False, # a finished run of that name may be replaced
     preload=(),      # modules that every cell wants and that are slow to import
     **how,           # workers, timeout, memory, address, shard: see `sweep`
-):                   # DataFrame of tidy rows
+):                   # DataFrame of tidy rows; None: other shares are not done yet
     "Do the cells that are not done yet, and give the rows of all; `LeadLagError` names those that failed."
     from leadlag.stats.aggregate import COLUMNS, tidy
     folder = partial_folder(free_folder(output, overwrite)); start_server((*PRELOAD, *preload))
     done = sweep(function, cells, folder, **how)
     if done.failed: raise LeadLagError(f"{len(done.failed)} of {len(cells)} cells failed: {_why(function, cells, done.failed)}; the others are kept, and the same command tries again")
-    if done.missing: raise LeadLagError(f"{done.missing} of {len(cells)} cells belong to other shares and are not done yet: the tables are written when all are")
+    if done.missing: return say(f"{done.missing} of {len(cells)} cells belong to other shares and are not done yet: the tables are written when all are")
     def rows_of(cell): return [{"run": run_name(function, cell)} | {k: v for k, v in row.items() if k in COLUMNS or k not in cell} for row in collect(function, [cell], folder).rows]
     return tidy([row for cell in cells for row in rows_of(cell)])
 

@@ -35,8 +35,9 @@ class GridFilter:
         if 0. not in self.rhos: raise UsageError(f"rhos are {self.rhos}: 0, no relation, must be among them")
         if not all(0 < h < 1 for h in (*self.hazards, self.drift)): raise UsageError(f"hazards {self.hazards} and drift {self.drift} are chances per bar: give numbers between 0 and 1")
         if not all(k == int(k) and 1 <= k <= 60 for k in self.lookbacks) or list(self.lookbacks) != sorted(set(self.lookbacks)): raise UsageError(f"lookbacks are {self.lookbacks}: give whole bars from 1 to 60, rising")
-        if len(self.lookbacks) * self.sigmas[2] % 8: raise UsageError(f"{len(self.lookbacks)} lookbacks × {self.sigmas[2]} volatilities: give a product that 8 divides")
         if len(self.sigmas) != 3 or not 0 < self.sigmas[0] < self.sigmas[1] or self.sigmas[2] < 2: raise UsageError(f"sigmas are {self.sigmas}: give the lowest, the highest and how many, two or more")
+        if len(self.lookbacks) * self.sigmas[2] % 8: raise UsageError(f"{len(self.lookbacks)} lookbacks × {self.sigmas[2]} volatilities: give a product that 8 divides")
+        if not self.hazards or min(self.chances) < 0 or not sum(self.chances) > 0: raise UsageError(f"hazards are {self.hazards} and chances {self.chances}: give at least one hazard, and chances of at least 0 that are not all 0")
 
     def prior(self): # of each lookback [lookbacks]
         "The width of each lookback's place in the logarithm."
@@ -183,7 +184,7 @@ class GridBelief:
     chance: np.ndarray   # of each lookback, and last of no relation, given bars up to and including this one
     mean: np.ndarray     # what each adds to the forecast of the follower's next return, percent
     outlook: np.ndarray  # what each adds to the discounted forecast, percent
-    volatility: np.ndarray # [bars] percent per bar
+    volatility: np.ndarray # [bars] the level around which it moves, percent per bar; the band is charged by it
     lookbacks: tuple     # bars
 
     @property
@@ -210,4 +211,4 @@ def run_grid(
     bars, n = len(x), len(grid.lookbacks)
     chance, mean, outlook, signal, scale = *np.empty((3, bars, n + 1)), np.empty((bars, n, 2)), np.empty((bars, 2))
     grid_path(x, y, grid.tables(), chance, mean, outlook, signal, scale)
-    return GridBelief(chance, mean * unit[:, None], outlook * unit[:, None], scale[:, 1] * unit, grid.lookbacks)
+    return GridBelief(chance, mean * unit[:, None], outlook * unit[:, None], scale[:, 0] * unit, grid.lookbacks)

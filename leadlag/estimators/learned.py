@@ -82,6 +82,7 @@ class LearnedBelief:
     def __post_init__(self):
         k = len(self.grid.lookbacks)
         for field in LAYERS: object.__setattr__(self, field, np.ascontiguousarray(getattr(self, field), np.float32))
+        if not all(np.isfinite(getattr(self, field)).all() for field in LAYERS): raise DataError("weights are missing, infinite or beyond single precision: these are not the weights of a learned belief")
         n, f = self.wh.shape[0], entries(k)
         want = dict(wx=(f, 3 * n), wh=(n, 3 * n), bx=(3 * n,), bh=(3 * n,), head=(n + f, k + 1), shift=(k + 1,), name=(n, k + 1), offset=(k + 1,))
         for field, shape in want.items():
@@ -152,4 +153,4 @@ def run_learned(
     bars, k = len(x), len(belief.grid.lookbacks)
     chance, mean, outlook, scale = *np.empty((3, bars, k + 1)), np.empty((bars, 2))
     learned_path(x, y, belief.grid.tables(), belief.tables(), chance, mean, outlook, scale)
-    return GridBelief(chance, mean * unit[:, None], outlook * unit[:, None], scale[:, 1] * unit, belief.grid.lookbacks)
+    return GridBelief(chance, mean * unit[:, None], outlook * unit[:, None], scale[:, 0] * unit, belief.grid.lookbacks)

@@ -61,6 +61,7 @@ def as_pair(leader, follower):
     x, y = (np.ascontiguousarray(v, float) for v in (leader, follower))
     if x.shape != y.shape or x.ndim != 1 or len(x) < 2: raise UsageError(f"leader has shape {x.shape}, follower {y.shape}: give two series of one length, 2 bars or more")
     if not (np.isfinite(x).all() and np.isfinite(y).all()): raise DataError("returns hold a missing or infinite value: drop those bars first")
+    if max(np.abs(x).max(), np.abs(y).max()) > 1e6: raise DataError(f"returns reach {max(np.abs(x).max(), np.abs(y).max()):.3g} percent: give returns in percent per bar, not prices")
     return x, y
 
 @dataclass(frozen=True)

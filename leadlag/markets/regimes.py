@@ -6,6 +6,7 @@
 __all__ = ['TRAIN', 'HELD_OUT', 'HOLES', 'FAMILY_TRAIN', 'FAMILY_TEST', 'GROUPS', 'REGIMES', 'Regime', 'get_regimes']
 
 # %% ../../nbs/20_markets.regimes.ipynb #311b4efb
+import math
 from dataclasses import dataclass
 from ..core import UsageError, choose
 
@@ -20,7 +21,8 @@ class Regime:
 
     def __post_init__(self):
         if not self.sigma > 0: raise UsageError(f"regime {self.name!r} has sigma {self.sigma}: give a number above 0")
-        if not 1 <= self.lookback <= 60: raise UsageError(f"regime {self.name!r} has lookback {self.lookback}: give 1 to 60 bars")
+        if not abs(self.mu) < math.inf or not self.sigma < math.inf: raise UsageError(f"regime {self.name!r} has drift {self.mu} and sigma {self.sigma}: give finite numbers")
+        if not 1 <= self.lookback <= 60 or self.lookback != int(self.lookback): raise UsageError(f"regime {self.name!r} has lookback {self.lookback}: give 1 to 60 whole bars")
 
 # %% ../../nbs/20_markets.regimes.ipynb #e33da2a9
 TRAIN = (Regime("bull", .06, .8, 3), Regime("bear", -.10, 1.6, 8), Regime("range", .0, .6, 20))

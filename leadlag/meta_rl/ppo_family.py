@@ -52,7 +52,7 @@ def read_header(numbers, path) -> dict:
     if not isinstance(header, dict) or set(header) != {"sees", "look", "rho", "shuffled"}: raise wrong("its header has other entries")
     sees, rho = header["sees"], header["rho"]
     if not isinstance(sees, dict) or not set(sees) <= set(FIELDS) or not isinstance(header["shuffled"], bool): raise wrong("what it wants to see is not known here")
-    if header["look"] not in LOOKS or not (rho is None or isinstance(rho, float) and 0 < rho < 1): raise wrong("its look is not known here")
+    if header["look"] not in tuple(LOOKS) or not 0 < sees.get("window", 1) <= 4096 or not (rho is None or isinstance(rho, float) and 0 < rho < 1): raise wrong("its look is not known here")
     try:
         if isinstance(sees.get("believe"), list): sees["believe"] = tuple(Regime(**r) for r in sees["believe"])
         EnvSpec(**sees)
@@ -135,7 +135,7 @@ def load_family(path) -> FamilyPolicy:
     arrays = read_arrays(path, "a policy of this family")
     if arrays.get("header", np.zeros(0)).dtype != np.uint8: raise DataError(f"{path} is no policy of this family (it has no header): train it again")
     policy = FamilyPolicy(**read_header(arrays.pop("header"), path))
-    depth = sum(name[0] == "w" and name[1:].isdigit() for name in arrays)
+    depth = sum(name[:1] == "w" and name[1:].isdigit() for name in arrays)
     wanted, memory = [f"{kind}{i}" for i in range(depth) for kind in "wb"], ["wx", "wh", "bh"] if "wx" in arrays else []
     fits = sorted(arrays) == sorted(wanted + memory) and (depth == 0) == (policy.rho is not None) and all(a.dtype == np.float32 for a in arrays.values())
     if fits and depth:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['N', 'EVIDENCE', 'SIGNALS', 'MARKET', 'LEVEL', 'BAR', 'OUTLOOKS', 'TOLL', 'RISK', 'POSITION', 'SEES', 'Experience',
            'fill_episodes', 'draw_episodes', 'soft_band', 'trade', 'trading_loss', 'validate', 'settings_of', 'restore',
-           'learn']
+           'save_state', 'learn']
 
 # %% ../../nbs/62_meta_rl.profit.ipynb #2a7ddc87
 import math
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from ..agents.ppo import own_generators
 from ..backtest import play
-from ..core import at_least, kernel, progress, read_json, seed_for, source_digest, UsageError, write_atomic, write_json
+from ..core import at_least, DataError, kernel, progress, read_json, seed_for, source_digest, UsageError, write_atomic, write_json
 from ..engine.sight import see_evidence
 from ..engine.spec import EnvSpec
 from ..estimators.grid_filter import LOOKBACKS
@@ -153,9 +153,17 @@ def restore(folder, config, network, optimizer): # updates done, learning curve
         raise UsageError(f"{folder} holds an interrupted run of other settings or of other code: remove it, or finish it with those")
     write_json(folder / "learning.json", settings)
     if not (folder / "state.pt").exists(): return 0, []
-    saved = torch.load(folder / "state.pt", weights_only=True)
-    network.load_state_dict(saved["network"]), optimizer.load_state_dict(saved["optimizer"])
-    return saved["updates"], saved["curve"]
+    try:
+        saved = torch.load(folder / "state.pt", weights_only=True)
+        network.load_state_dict(saved["network"]), optimizer.load_state_dict(saved["optimizer"])
+        return saved["updates"], saved["curve"]
+    except Exception as e: raise DataError(f"{folder / 'state.pt'} is no state of a training ({type(e).__name__}): remove {folder} and begin again") from None
+
+def save_state(folder, network, optimizer, updates, curve):
+    "Write what `restore` reads, whole or not at all."
+    import io, torch
+    torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "updates": updates, "curve": curve}, buffer := io.BytesIO())
+    write_atomic(Path(folder) / "state.pt", buffer.getvalue())
 
 # %% ../../nbs/62_meta_rl.profit.ipynb #92523feb
 def learn(
@@ -167,7 +175,7 @@ def learn(
     points=6,  # of the learning curve
 ) -> tuple:    # policy, learning curve (list of dicts)
     "Train, or go on."
-    import io, torch
+    import torch
     with own_generators(config.seed):
         network = make(config)
         optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=.01)
@@ -180,7 +188,5 @@ def learn(
             optimizer.step()
             if (update + 1) % max(config.updates // points, 1) and update + 1 < config.updates: continue
             curve.append({"step": (update + 1) * config.lanes * config.bars, "loss": value.item(), "profit": profit.item(), **validate(to_policy(network, config), config)})
-            if not folder: continue
-            torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "updates": update + 1, "curve": curve}, buffer := io.BytesIO())
-            write_atomic(Path(folder) / "state.pt", buffer.getvalue())
+            if folder: save_state(folder, network, optimizer, update + 1, curve)
     return to_policy(network, config), curve

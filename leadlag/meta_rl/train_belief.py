@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST', 'draw_tasks', 'nearest', 'draw_task', 'fill_batch', 'make_batch', 'make_network', 'loss_of', 'to_belief',
-           'TrainBelief', 'batch_of', 'validate_belief', 'point', 'save_network', 'fit_belief', 'LearnedPolicy',
-           'load_learned', 'train_learned']
+           'TrainBelief', 'batch_of', 'validate_belief', 'point', 'fit_belief', 'LearnedPolicy', 'load_learned',
+           'train_learned']
 
 # %% ../../nbs/66_meta_rl.train_belief.ipynb #71ca0218
 import math
@@ -15,13 +15,14 @@ import numpy as np
 from ..agents.ppo import own_generators
 from ..arrays import write_arrays
 from ..baselines import grid_outlook, hysteresis, score
-from ..core import at_least, kernel, progress, read_json, seed_for, UsageError, write_atomic, write_json
+from ..core import at_least, kernel, progress, seed_for, UsageError
 from ..estimators.grid_filter import GridFilter, grid_path
 from ..engine.spec import EnvSpec
 from ..estimators.learned import LAYERS, LearnedBelief, entries, fill_inputs, load_belief
 from ..markets.regimes import TRAIN, get_regimes
 from ..markets.synthetic import DISCOUNT, draw_path, simulate
 from .ppo_family import band_actions
+from .profit import restore, save_state
 
 # %% ../../nbs/66_meta_rl.train_belief.ipynb #0031a87f
 MOST = 6  # regimes in a market
@@ -133,7 +134,7 @@ def to_belief(network) -> LearnedBelief:
 class TrainBelief:
     "Settings of one training."
     seed: int = 0        # of weights and markets
-    updates: int = 1500  # gradient steps
+    updates: int = 1356  # gradient steps: 100 million bars
     episodes: int = 128  # markets a step
     bars: int = 576      # of each
     hidden: int = 64     # numbers the network remembers
@@ -180,12 +181,6 @@ def point(config, network, step) -> dict:
     return {"step": step, **{name: validate_belief(belief, *which, n=24) for name, which in where.items()}}
 
 # %% ../../nbs/66_meta_rl.train_belief.ipynb #ba616430
-def save_network(folder, network, optimizer, step, curve):
-    "Write tensors and learning curve, each whole or not at all."
-    import io, torch
-    torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, buffer := io.BytesIO())
-    write_json(folder / "curve.json", curve), write_atomic(folder / "state.pt", buffer.getvalue())
-
 def fit_belief(
     config: TrainBelief,
     folder=None, # where the state is kept, so that an interrupted training goes on; None: nowhere
@@ -195,12 +190,9 @@ def fit_belief(
     "Train, or go on."
     import torch
     with own_generators(config.seed):
-        network, curve, first = make_network(config.hidden), [], 0
+        network = make_network(config.hidden)
         optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate)
-        if folder and (Path(folder) / "state.pt").exists():
-            saved = torch.load(Path(folder) / "state.pt", weights_only=True)
-            network.load_state_dict(saved["network"]), optimizer.load_state_dict(saved["optimizer"])
-            first, curve = saved["step"], read_json(Path(folder) / "curve.json")
+        first, curve = restore(folder, config, network, optimizer)
         for step in progress(range(first, config.updates), "belief"):
             for group in optimizer.param_groups: group["lr"] = config.rate(step)
             loss, _ = loss_of(network, batch_of(config, step))
@@ -209,7 +201,7 @@ def fit_belief(
             optimizer.step()
             if points and (step + 1) % max(config.updates // points, 1) == 0:
                 curve.append({"loss": loss.item()} | watch(config, network, step + 1))
-                if folder: save_network(Path(folder), network, optimizer, step + 1, curve)
+                if folder: save_state(folder, network, optimizer, step + 1, curve)
     return to_belief(network), curve
 
 # %% ../../nbs/66_meta_rl.train_belief.ipynb #69d01f61
