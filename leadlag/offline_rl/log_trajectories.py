@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEACHERS', 'LogTrajectories', 'spec_of', 'markets_of', 'BeliefExpert', 'Teacher', 'get_teacher', 'tosses', 'draw',
-           'record', 'trajectory_blocks', 'metadata', 'log_trajectories', 'plot_coverage']
+           'record', 'record_actions', 'record_known', 'trajectory_blocks', 'check_output', 'log_trajectories',
+           'plot_coverage']
 
 # %% ../../nbs/70_offline_rl.log_trajectories.ipynb #b45e1cea
 from dataclasses import dataclass
@@ -25,28 +26,29 @@ class LogTrajectories:
     duration: float | None = None  # mean bars between switches within an episode; None: no switches
     length: int = 256            # decisions in an episode
     overwrite: bool = False      # replace the set that is there
+    resume: bool = False         # go on where an interrupted log stopped, or append to a finished set until it has `episodes`
 
     def __post_init__(self):
         check_bounds(self, {"episodes": (1, 1_000_000), "seed": (0, MAX_SEED), "noise": (0, 1), "rho": (0, 1), "kappa": (0, 1e6), "cost": (0, 1e6),
                             "duration": (1, 1e6), "length": (1, MAX_LENGTH)})
 
 # %% ../../nbs/70_offline_rl.log_trajectories.ipynb #ccd94cbd
-from collections import Counter
 from dataclasses import asdict, field, replace
 from itertools import count
 from pathlib import Path
 import numpy as np
 from ..baselines import RULES, positions
 from ..command import run
-from ..core import COLOURS, DataError, UsageError, axes, choose, kernel, progress, read_json, say, seed_for, write_json
-from ..governance.dataset import file_sha256
+from ..core import COLOURS, DataError, UsageError, axes, choose, kernel, progress, read_json, say, seed_for
 from ..markets.regimes import get_regimes
 from ..markets.synthetic import DISCOUNT, simulate
-from .store import (ACTIONS, BLOCK, MAX_LENGTH, MAX_SEED, SCHEMA, Dataset, check_bounds, check_folder, read_store,
-                                      record_files, spec_from_dict, spec_to_dict, write_store)
+from .card import record_set
+from .schema import ACTIONS, BLOCK, MAX_LENGTH, MAX_SEED, SCHEMA, Dataset, as_columns, check_bounds, make_about, spec_from_dict, spec_to_dict
+from .shards import ShardWriter, refuse_writing
+from .store import check_folder, read_store
 from ..engine.spec import EnvSpec, observation_names
-from ..engine.step import band
-from ..vector import Lanes
+from ..engine.step import MEAN, band
+from ..vector import Lanes, rollout
 
 # %% ../../nbs/70_offline_rl.log_trajectories.ipynb #d8337520
 def spec_of(config: LogTrajectories) -> EnvSpec:
@@ -84,6 +86,7 @@ class Teacher:
     begin: object   # (spec, paths, first seed) -> function of observations [n, D] -> probabilities [n, A]
     sees: dict = field(default_factory=dict)  # settings of `EnvSpec` under which it looks at the market
     parents: tuple = ()  # files it comes from
+    blind: bool = False  # it does not look at the observation, so that its decisions are known in advance
 
 def _plan(rule):
     "A rule's positions on the paths, laid out in advance and told one by one."
@@ -123,11 +126,12 @@ def get_teacher(
     elif kind == "belief": begin, sees = lambda *_: lambda obs: np.eye(len(ACTIONS))[expert.act(obs)], {"observe": "belief"}
     elif kind == "random": begin = lambda *_: lambda obs: np.full((len(obs), len(ACTIONS)), 1 / len(ACTIONS))
     else: begin = _plan(name)
-    if not noise: return Teacher(name, begin, sees, parents)
+    blind = kind not in ("ppo", "belief")
+    if not noise: return Teacher(name, begin, sees, parents, blind)
     def noisy(*where):
         ask = begin(*where)
         return lambda obs: (1 - noise) * ask(obs) + noise / len(ACTIONS)
-    return Teacher(name, noisy, sees, parents)
+    return Teacher(name, noisy, sees, parents, blind)
 
 # %% ../../nbs/70_offline_rl.log_trajectories.ipynb #4c1a7770
 def tosses(seed, n, length):
@@ -140,6 +144,7 @@ def draw(probability, u):
 
 def record(teacher, spec, n, seed) -> dict: # columns of the store but `episode`, each [n, decisions, …]
     "Let `teacher` trade one episode on each of `n` paths of `spec`."
+    if teacher.blind: return record_known(teacher, spec, n, seed)
     lanes, rows = Lanes(spec, n), []
     seen = lanes if all(getattr(spec, k) == v for k, v in teacher.sees.items()) else Lanes(replace(spec, **teacher.sees), n)
     both = [lanes] if seen is lanes else [lanes, seen]
@@ -153,63 +158,85 @@ def record(teacher, spec, n, seed) -> dict: # columns of the store but `episode`
         rows[-1] |= {k: getattr(lanes, k).copy() for k in ("reward", "terminated", "truncated")}
     return {k: np.stack([row[k] for row in rows], 1) for k in rows[0]}
 
-# %% ../../nbs/70_offline_rl.log_trajectories.ipynb #beb3d63e
-def _rows(got, ids, regime):
-    "Flat rows of a recorded block, without what came after a ruin."
-    n, length = got["action"].shape
-    got |= {"episode": np.repeat(ids[:, None], length, 1)} | ({} if regime is None else {"regime": np.full((n, length), regime)})
-    alive = np.cumsum(got["terminated"], 1) - got["terminated"] == 0
-    return {k: got[k][alive].astype(kind) for k, (kind, *_) in SCHEMA.items()}
+# %% ../../nbs/70_offline_rl.log_trajectories.ipynb #30a646e6
+def record_actions(spec, actions, probability, seed) -> dict: # as `record` gives it
+    "The episodes in which `actions` [n, decisions] are taken, whatever is seen; `probability` [n, decisions, A] or [A] is what they were drawn from."
+    lanes = Lanes(spec, len(actions)); lanes.start(seed + np.arange(lanes.n))
+    first, length = spec.burn_in - 1, actions.shape[1]
+    out, bars = rollout(lanes, actions, renews=False), slice(first, first + length)
+    state = lanes.state[:, bars]
+    return {"observation": out.observation[:, :-1], "action": out.action, "reward": out.reward, "terminated": out.terminated, "truncated": out.truncated,
+            "probability": np.broadcast_to(probability, (*actions.shape, len(ACTIONS))), "step": np.broadcast_to(np.arange(length), actions.shape),
+            "seed": np.broadcast_to(seed + np.arange(lanes.n)[:, None], actions.shape), "regime": state, "lookback": lanes.market.lookbacks[state],
+            "mean": lanes.table[MEAN * lanes.n:(MEAN + 1) * lanes.n, bars]}
 
-def trajectory_blocks(config, teacher):
-    "Blocks for `write_store`: whole episodes in order."
-    spec = spec_of(config)
-    markets = markets_of(spec)
-    each = len(markets) * max(1, 2 * BLOCK // (len(markets) * spec.length))  # episodes a block
-    for start in progress(range(0, config.episodes, each), "log"):
-        parts = []
-        for k, (name, market) in enumerate(markets.items()):
-            ids = np.arange(start + k, min(start + each, config.episodes), len(markets))
-            first = seed_for("offline-log", config.seed, name) + start // len(markets)
-            if len(ids): parts.append(_rows(record(teacher, market, len(ids), first), ids, None if spec.duration else k))
-        joined = {k: np.concatenate([p[k] for p in parts]) for k in SCHEMA}
-        order = np.argsort(joined["episode"], kind="stable")
-        yield {k: v[order] for k, v in joined.items()}
+def record_known(teacher, spec, n, seed) -> dict:
+    "The same as `record`, for a teacher that is blind to the observation."
+    ask, u, nothing = teacher.begin(spec, n, seed), tosses(seed, n, spec.length), np.zeros((n, 0))
+    probability = np.stack([ask(nothing) for _ in range(spec.length)], 1)
+    actions = draw(probability.reshape(-1, len(ACTIONS)), u.reshape(-1)).reshape(n, spec.length)
+    return record_actions(spec, actions, probability, seed)
 
-# %% ../../nbs/70_offline_rl.log_trajectories.ipynb #bd5c4c50
-def metadata(data: Dataset, sha256) -> dict:
-    "What is in a set, for people and for programs."
-    spec, width = data.spec, {"D": data.observation.shape[1], "A": len(ACTIONS), "": None}
-    total = np.bincount(data.episode, data.reward)
-    first = data.step == 0
-    return {**data.about, "sha256": sha256, "episodes": int(first.sum()), "steps": len(data), "observation": observation_names(spec),
-            "columns": {k: {"type": kind, "width": width[w], "unit": unit, "meaning": text} for k, (kind, w, unit, text) in SCHEMA.items()},
-            "episodes_starting_in": Counter(data.about["regimes"][r] for r in data.regime[first]),
-            "action_share": dict(zip(ACTIONS, np.bincount(data.action, minlength=len(ACTIONS)) / len(data))),
-            "switch_share": float((data.action != data.previous).mean()), "least_probability": float(data.probability.min()),
-            "reward_per_episode": {"mean": total.mean(), "min": total.min(), "max": total.max(), "unit": "percent"}}
+# %% ../../nbs/70_offline_rl.log_trajectories.ipynb #fccbe968
+def _lay(parts, n) -> dict:
+    "Recorded blocks, each with its place among `n` episodes, as flat rows in the order of the episodes, without what came after a ruin."
+    rows = {}
+    for name in parts[0][1]:
+        for place, got in parts:
+            values = got[name]
+            if name not in rows: rows[name] = np.empty((n, *values.shape[1:]), SCHEMA[name][0])
+            rows[name][place] = values
+    flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in rows.items()}
+    if not rows["terminated"].any(): return flat
+    alive = (np.cumsum(rows["terminated"], 1) - rows["terminated"] == 0).reshape(-1)
+    return {k: v[alive] for k, v in flat.items()}
+
+def trajectory_blocks(
+    config,   # `LogTrajectories`
+    teacher,  # `Teacher`
+    first=0,  # episode to begin with
+):            # blocks for a writer
+    "Whole episodes in order, as blocks for a writer; which episodes come before has no influence on an episode."
+    spec, R = spec_of(config), len(markets_of(spec_of(config)))
+    each = R * max(1, 8 * BLOCK // (R * spec.length))  # episodes a block
+    for start in progress(range(first // R * R, config.episodes, each), "log"):
+        parts, stop = [], min(start + each, config.episodes)
+        for k, (name, market) in enumerate(markets_of(spec).items()):
+            n = len(range(start + k, stop, R))
+            if not n: continue
+            got = record(teacher, market, n, seed_for("offline-log", config.seed, name) + start // R)
+            got["episode"] = np.broadcast_to(np.arange(start + k, stop, R)[:, None], got["action"].shape)
+            if not spec.duration: got["regime"] = np.full(got["action"].shape, k)
+            parts.append((slice(k, None, R), got))
+        rows = _lay(parts, stop - start)
+        late = rows["episode"] >= first
+        yield rows if late.all() else {k: v[late] for k, v in rows.items()}
 
 # %% ../../nbs/70_offline_rl.log_trajectories.ipynb #56602589
-def log_trajectories(config: LogTrajectories) -> Path:
-    "Log a policy's trajectories on the synthetic market: offline_dataset.h5, offline_metadata.json and data_manifest.json."
-    spec, output = spec_of(config), Path(config.output)
+def check_output(config: LogTrajectories) -> Path:
+    "Where the set goes; `UsageError` before any work if it cannot go there."
+    output = Path(config.output)
     if output.suffix not in (".h5", ".hdf5"): raise UsageError(f"output {output} names no HDF5 file: let it end in .h5")
-    if output.exists() and not config.overwrite: raise UsageError(f"{output} holds a set already: add --overwrite to replace it, or give another --output")
+    refuse_writing(output, config.resume, config.overwrite)
     check_folder(output.parent)
-    teacher = get_teacher(config.policy, spec, config.noise)
-    about = {"spec": spec_to_dict(spec), "regimes": [r.name for r in get_regimes(spec.regime)], "actions": list(ACTIONS),
-             "policy": config.policy, "noise": float(config.noise), "seed": config.seed}
-    write_store(output, trajectory_blocks(config, teacher), about)
-    data, page = read_store(output), output.parent/"offline_metadata.json"
-    facts = metadata(data, file_sha256(output))
-    write_json(page, facts)
-    settings = {k: v for k, v in asdict(config).items() if k not in ("output", "overwrite")}
-    record_files(output.parent, [output.name, page.name], config=settings, seed=config.seed, parents=teacher.parents, title="Trajectories for offline learning")
-    if (old := output.with_name("offline_results.json")).exists(): say(f"{old} is of another set: train again")
-    say(f"{output}: {facts['episodes']} episodes, {len(data)} steps of {config.policy}; the action changes in {facts['switch_share']:.1%} of them")
     return output
 
-# %% ../../nbs/70_offline_rl.log_trajectories.ipynb #21350844
+def log_trajectories(config: LogTrajectories) -> Path:
+    "Log a policy's trajectories on the synthetic market: offline_dataset.h5, offline_metadata.json, dataset_card.md and data_manifest.json."
+    spec, output = spec_of(config), check_output(config)
+    teacher = get_teacher(config.policy, spec, config.noise)
+    about = make_about(spec, config.policy, noise=config.noise, seed=config.seed)
+    with ShardWriter(output, about, config.resume, config.overwrite) as writer:
+        if writer.next_episode > config.episodes: raise UsageError(f"{output} has {writer.next_episode} episodes already: give --episodes {writer.next_episode} or more, or --overwrite")
+        if writer.rows: say(f"{output}: goes on with episode {writer.next_episode}, behind {writer.rows} steps")
+        for block in trajectory_blocks(config, teacher, writer.next_episode): writer.append(block)
+    settings = {k: v for k, v in asdict(config).items() if k not in ("output", "overwrite", "resume")}
+    facts = record_set(output, config=settings, seed=config.seed, parents=teacher.parents, title="Trajectories for offline learning")
+    if (old := output.with_name("offline_results.json")).exists(): say(f"{old} is of another set: train again")
+    say(f"{output}: {facts['episodes']} episodes, {facts['steps']} steps of {config.policy}; the action changes in {facts['switch_share']:.1%} of them")
+    return output
+
+# %% ../../nbs/70_offline_rl.log_trajectories.ipynb #7e156e21
 def plot_coverage(
     data,     # `Dataset`
     bins=31,  # of the signal
@@ -230,7 +257,7 @@ def plot_coverage(
     ax.grid(False); ax.figure.colorbar(cells, ax=ax, label="steps")
     return ax
 
-# %% ../../nbs/70_offline_rl.log_trajectories.ipynb #5ca8b1fd
+# %% ../../nbs/70_offline_rl.log_trajectories.ipynb #7b59d9b8
 if __name__ == "__main__":
     import sys
     sys.exit(run(log_trajectories, LogTrajectories, prog="python -m leadlag.offline_rl.log_trajectories"))
