@@ -1,20 +1,30 @@
 """The offline store where a notebook cannot go: killed writers, hostile files, a disk that is full. Each attempt runs in a process of its own."""
-import os, resource, shutil, signal, time
+import json, os, resource, shutil, signal, struct, time
 
-import h5py
+import h5py, hdf5plugin
 import numpy as np
 import pytest
 
 from leadlag.core import DataError, UsageError, dumps
+from leadlag.engine.spec import EnvSpec
+from leadlag.offline_rl import shards
+from leadlag.offline_rl.files import check_shard, shards_folder
 from leadlag.offline_rl.log_trajectories import LogTrajectories, get_teacher, log_trajectories, spec_of, trajectory_blocks
-from leadlag.offline_rl.store import ACTIONS, SCHEMA, check_store, read_store, spec_to_dict, write_store
+from leadlag.offline_rl.schema import as_columns
+from leadlag.offline_rl.shards import ShardWriter, read_list
+from leadlag.offline_rl.store import SCHEMA, check_store, make_about, open_store, read_store, write_store
 
 CONFIG = LogTrajectories(episodes=3, length=32)
-ABOUT = {"spec": spec_to_dict(spec_of(CONFIG)), "regimes": ["bull", "bear", "range"], "actions": list(ACTIONS), "policy": "belief", "noise": 0., "seed": 0}
+ABOUT = make_about(spec_of(CONFIG), "belief")
+KILLS = int(os.environ.get("LEADLAG_KILLS", 6))  # 100 for the full test
 
 def blocks(seed=0):
     config = LogTrajectories(episodes=3, length=32, seed=seed)
-    return list(trajectory_blocks(config, get_teacher("belief", spec_of(config))))
+    return [as_columns(b) for b in trajectory_blocks(config, get_teacher("belief", spec_of(config)))]
+
+def same(a, b):
+    "Whether two sets have the same rows."
+    return all(np.array_equal(getattr(a, k), getattr(b, k), equal_nan=SCHEMA[k][0][0] == "f") for k in SCHEMA)
 
 @pytest.fixture
 def store(tmp_path):
@@ -84,8 +94,154 @@ def test_a_second_writer_is_refused(store):
         with pytest.raises(UsageError, match="is being written"): write_store(store, blocks(), ABOUT)
     finally: os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)
 
+def episodes(first, last, seed=0):
+    "Made-up whole episodes of 32 steps; each depends on its number and the seed alone."
+    parts, n = [], 32
+    for k in range(first, last):
+        rng = np.random.default_rng([seed, k])
+        p = rng.dirichlet(np.ones(3), n)
+        parts.append(as_columns({"observation": rng.normal(size=(n, 15)), "action": p.argmax(1), "reward": rng.normal(size=n), "probability": p, "terminated": np.zeros(n),
+                                 "truncated": np.arange(n) == n - 1, "episode": np.full(n, k), "step": np.arange(n), "seed": np.full(n, k), "regime": 1, "lookback": 3, "mean": rng.normal(size=n)}))
+    return {k: np.concatenate([p[k] for p in parts]) for k in SCHEMA}
+
+def keep_writing(path, tell, last, seed, **how):
+    "Write up to episode `last` in pieces of odd sizes, committing now and then; tell how many rows are safe after each."
+    rng = np.random.default_rng(os.getpid())
+    with ShardWriter(path, ABOUT, **how) as writer:
+        tell(writer.safe)
+        rows, at = episodes(writer.next_episode, last, seed) if writer.next_episode < last else {}, 0
+        n = len(rows["action"]) if rows else 0
+        while at < n:
+            size = int(rng.integers(1, 150))
+            tell(writer.append({k: v[at:at + size] for k, v in rows.items()}))
+            at += size
+            if rng.random() < .1: tell(writer.commit())
+
+def killed_writer(path, after, *what, **how):
+    "Run `keep_writing` in a child that is killed `after` seconds; returns the last number of safe rows it told, and whether it had finished."
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try: keep_writing(path, lambda n: os.write(write, struct.pack("q", n)), *what, **how); os._exit(0)
+        except BaseException as e: os.write(2, repr(e).encode()); os._exit(1)
+    os.close(write)
+    os.read(read, 8)  # it has the folder
+    time.sleep(after); os.kill(pid, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]); told = b""
+    while piece := os.read(read, 1 << 16): told += piece
+    os.close(read)
+    assert status in (0, -signal.SIGKILL)
+    return max(struct.unpack(f"{len(told) // 8}q", told), default=0), status == 0
+
+def named_rows(path):
+    "What the manifest of an unfinished log names, read from the shards; rows behind the last whole episode too."
+    home = shards_folder(path)
+    if not (home / "writing.json").exists(): return {k: getattr(read_store(path), k) for k in SCHEMA} if path.exists() else {k: np.empty(0) for k in SCHEMA}
+    about, listed = read_list(home / "writing.json"); parts = []
+    for k, (rows, sha) in enumerate(listed):
+        with check_shard(home, k, rows, sha, about) as f: parts.append({name: f[name][:] for name in SCHEMA})
+    return {k: np.concatenate([p[k] for p in parts]) for k in SCHEMA}
+
+def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 500)  # no multiple of an episode
+    rng, last, path, kills, late = np.random.default_rng(0), 150, tmp_path / "set.h5", 0, 0
+    wanted = episodes(0, last)
+    with ShardWriter(tmp_path / "whole.h5", ABOUT) as w: w.append(wanted)
+    whole = {p.name: p.read_bytes() for p in shards_folder(tmp_path / "whole.h5").iterdir()}
+    while kills < KILLS:
+        safe, done = killed_writer(path, rng.uniform(0, .5), last, 0, resume=True)
+        kills += not done; late += not done and safe > 0
+        found = named_rows(path); n = len(found["action"])
+        assert n >= safe, "an acknowledged row is lost"
+        for k in SCHEMA: assert np.array_equal(found[k], wanted[k][:n], equal_nan=SCHEMA[k][0][0] == "f"), (k, "a row is twice, or another")
+        if not done and kills < KILLS and n < last * 32: continue
+        with ShardWriter(path, ABOUT, resume=True) as w:
+            assert w.rows >= safe // 32 * 32
+            if w.next_episode < last: w.append(episodes(w.next_episode, last))
+        assert {p.name: p.read_bytes() for p in shards_folder(path).iterdir()} == whole and same(read_store(path), read_store(tmp_path / "whole.h5"))
+        shutil.rmtree(shards_folder(path)); path.unlink()
+    assert late > 0
+
+def test_a_writer_killed_while_it_replaces_a_set_leaves_the_old_one_or_the_new_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 500)
+    rng, path, seen = np.random.default_rng(1), tmp_path / "set.h5", set()
+    for seed in (0, 1):
+        with ShardWriter(tmp_path / f"{seed}.h5", ABOUT) as w: w.append(episodes(0, 40, seed))
+    sets = [read_store(tmp_path / f"{seed}.h5") for seed in (0, 1)]
+    for trial in range(KILLS):
+        with ShardWriter(path, ABOUT, overwrite=True) as w: w.append(episodes(0, 40, 0))
+        killed_writer(path, rng.uniform(0, .3), 40, 1, overwrite=True)
+        found = read_store(path); seen.add(same(found, sets[1]))
+        assert same(found, sets[0]) or same(found, sets[1])
+        if (shards_folder(path) / "writing.json").exists():
+            with ShardWriter(path, ABOUT, resume=True) as w:
+                if w.next_episode < 40: w.append(episodes(w.next_episode, 40, 1))
+            assert same(read_store(path), sets[1])
+    assert False in seen
+
+def test_a_second_writer_is_refused_and_a_killed_one_is_not_waited_for(tmp_path):
+    path, (read, write) = tmp_path / "set.h5", os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with ShardWriter(path, ABOUT) as w: w.append(episodes(0, 2)); w.commit(); os.write(write, b"x"); time.sleep(60)
+    os.read(read, 1)
+    try:
+        for how in ({"resume": True}, {"overwrite": True}):
+            with pytest.raises(UsageError, match="is being written by another process"): ShardWriter(path, ABOUT, **how)
+    finally: os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)
+    with pytest.raises(UsageError, match="unfinished"): ShardWriter(path, ABOUT)
+    with ShardWriter(path, ABOUT, resume=True) as w: w.append(episodes(2, 4))
+    assert len(read_store(path)) == 128 and [p.name for p in tmp_path.iterdir()] == ["set.h5"]
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_whatever_write_fails_what_was_acknowledged_stays(tmp_path, broken, monkeypatch):
+    "The n-th flush or rename fails, for every n."
+    monkeypatch.setattr(shards, "SHARD", 500); real, wanted = getattr(os, broken), episodes(0, 40)
+    for n in range(40):
+        path, left = tmp_path / f"{n}" / "set.h5", [n]
+        def fails(*where):
+            left[0] -= 1
+            if left[0] < 0: raise OSError(28, "No space left on device")
+            return real(*where)
+        safe, monkeypatched = 0, monkeypatch.setattr(os, broken, fails)
+        try:
+            with ShardWriter(path, ABOUT) as w:
+                for a in range(0, 1280, 100): safe = w.append({k: v[a:a + 100] for k, v in wanted.items()})
+        except OSError: pass
+        finally: monkeypatch.setattr(os, broken, real)
+        with ShardWriter(path, ABOUT, resume=True) as w:
+            assert w.rows >= safe // 32 * 32
+            if w.next_episode < 40: w.append(episodes(w.next_episode, 40))
+        got = read_store(path); assert all(np.array_equal(getattr(got, k), wanted[k], equal_nan=SCHEMA[k][0][0] == "f") for k in SCHEMA)
+        assert sorted(p.name for p in path.parent.iterdir()) == ["set.h5", "set.shards"]
+        if left[0] > 0: break
+    assert n > 5 and left[0] > 0
+
+def test_a_log_killed_and_resumed_has_the_rows_of_one_that_was_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 4000)
+    config = LogTrajectories(episodes=600, length=32, policy="random", output=str(tmp_path / "set.h5"))
+    whole = log_trajectories(LogTrajectories(episodes=600, length=32, policy="random", output=str(tmp_path / "whole" / "set.h5")))
+    def slow(*what, each=trajectory_blocks):
+        for block in each(*what):
+            for a in range(0, len(block["action"]), 500): yield {k: v[a:a + 500] for k, v in block.items()}; time.sleep(.02)
+    monkeypatch.setattr("leadlag.offline_rl.log_trajectories.trajectory_blocks", slow)
+    pid = os.fork()
+    if pid == 0: log_trajectories(config); os._exit(0)
+    while not (shards_folder(config.output) / "writing.json").exists(): time.sleep(.01)
+    time.sleep(.1); os.kill(pid, signal.SIGKILL); os.waitpid(pid, 0)
+    with pytest.raises(UsageError, match="unfinished"): log_trajectories(config)
+    log_trajectories(LogTrajectories(**{**vars(config), "resume": True}))
+    assert same(read_store(config.output), read_store(whole)) and (tmp_path / "set.h5").read_bytes() == whole.read_bytes()
+    for page in ("offline_metadata.json", "dataset_card.md"): assert (tmp_path / page).read_text() == (whole.parent / page).read_text()
+
 
 # ---- hostile files
+
+@pytest.fixture
+def sharded(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 40)
+    with ShardWriter(tmp_path / "set.h5", ABOUT) as w: w.append(episodes(0, 3))
+    return tmp_path / "set.h5"
 
 def put(name, make):
     "A change that puts what `make(file, secret)` gives in the place of a column."
@@ -111,7 +267,8 @@ HOSTILE = {
     "virtual on itself": put("reward", onto_itself),
     "10^12 rows": lambda f, secret: [f[k].resize(10**12, 0) for k in SCHEMA],
     "a bomb of zeros": put("reward", lambda f, secret: f.create_dataset("reward", (10**9,), "f8", chunks=(10**8,), compression="gzip")),
-    "rows that were never written": put("mean", lambda f, secret: f.create_dataset("mean", (96,), "f8", chunks=(96,), fletcher32=True).attrs.__setitem__("unit", np.bytes_("percent"))),
+    "a bomb of packed zeros": put("reward", lambda f, secret: f.create_dataset("reward", data=np.zeros(10**7), chunks=(10**7,), fletcher32=True, **hdf5plugin.Blosc(cname="zstd"))),
+    "rows that were never written": put("mean", lambda f, secret: f.create_dataset("mean", (96,), "f8", chunks=(96,), fletcher32=True, **hdf5plugin.Blosc()).attrs.__setitem__("unit", np.bytes_("percent"))),
     "python objects": put("action", lambda f, secret: f.create_dataset("action", data=["x"] * 96, dtype=h5py.string_dtype())),
     "a column more": lambda f, secret: f.create_dataset("more", (96,), "f8"),
     "settings of another observation": settings(observe="raw"),
@@ -120,6 +277,45 @@ HOSTILE = {
     "a market that is a file": settings(market="/etc/passwd"),
     "a vast attribute": lambda f, secret: f.attrs.__setitem__("spec", np.bytes_(b" " * 65_000 + b"{")),
 }
+
+def listing(**change):
+    "A change of the list of shards that leaves the columns as they are."
+    return lambda f, secret: f.attrs.__setitem__("shards", np.bytes_(json.dumps(json.loads(f.attrs["shards"]) | change).encode()))
+
+def leads(name, rows=96, start=0, column="reward"):
+    "A change that lets the column `reward` come from elsewhere."
+    def change(f, secret):
+        del f["reward"]
+        layout = h5py.VirtualLayout((96,), "f8"); layout[:rows] = h5py.VirtualSource(name or secret, column, (rows,)); f.create_virtual_dataset("reward", layout).attrs["unit"] = np.bytes_("percent")
+    return change
+
+HOSTILE_CONTENTS = {
+    "another file": leads(None), "itself": leads("."), "a file above": leads("../x.h5"), "an absolute path": leads("/etc/passwd"), "fewer rows": leads(None, 40),
+    "a folder above": listing(folder="../set.shards"), "an absolute folder": listing(folder="/etc.shards"), "no folder": listing(folder=None), "no shards": listing(shards=[]),
+    "shards without end": listing(shards=[[10**15, "0" * 64]] * 3), "shards that are none": listing(shards=[[40, "../x"]] * 3), "no list": listing(shards=7),
+    "external link": HOSTILE["external link"], "soft link": HOSTILE["soft link"], "external storage": HOSTILE["external storage"], "a column more": HOSTILE["a column more"],
+    "a real column": put("reward", lambda f, secret: f.create_dataset("reward", data=np.zeros(96))),
+}
+
+@pytest.mark.parametrize("how", HOSTILE_CONTENTS)
+def test_a_hostile_table_of_contents_is_refused(sharded, how):
+    secret, bad = sharded.with_name("secret.h5"), sharded.with_name("bad.h5")
+    shutil.copy(sharded, secret), shutil.copy(sharded, bad)
+    def make():
+        with h5py.File(bad, "r+") as f: HOSTILE_CONTENTS[how](f, str(secret))
+    assert forked(make) == 0, "the file could not be made"
+    for look in (check_store, read_store, open_store): assert forked(lambda: look(bad) and None) == 50
+
+@pytest.mark.parametrize("what", ["missing", "link", "folder", "changed", "of another set", "folder is a link"])
+def test_a_shard_that_is_not_what_was_written_is_refused(sharded, what):
+    home = shards_folder(sharded); victim = sorted(home.glob("0*"))[1]; kept = victim.read_bytes()
+    if what == "folder is a link": home.rename(home.with_name("away")); os.symlink(home.with_name("away"), home)
+    elif what == "changed": victim.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    else: victim.unlink()
+    if what == "link": victim.with_name("x").write_bytes(kept); os.symlink(victim.with_name("x"), victim)
+    if what == "folder": victim.mkdir()
+    if what == "of another set": shutil.copy(sorted(home.glob("0*"))[0], victim)
+    assert forked(lambda: read_store(sharded) and None) == 50
 
 @pytest.mark.parametrize("how", HOSTILE)
 def test_a_hostile_file_is_refused(store, how):
@@ -136,7 +332,7 @@ def test_cuts_and_flips_never_crash_and_are_never_believed(store):
     good = read_store(store)
     def work():
         got = read_store(bad)
-        return 0 if all(np.array_equal(getattr(got, k), getattr(good, k)) for k in SCHEMA) else 1
+        return 0 if same(got, good) else 1
     for i in range(200):
         b = bytearray(whole)
         for at in rng.integers(0, len(b), 3): b[at] = rng.integers(256)
@@ -145,6 +341,18 @@ def test_cuts_and_flips_never_crash_and_are_never_believed(store):
         assert status in (0, 50), (i, status)
         refused += status == 50
     assert refused > 80
+
+def test_a_sharded_set_with_any_byte_changed_is_refused_or_unharmed(sharded):
+    good, rng, refused = read_store(sharded), np.random.default_rng(0), 0
+    files = [sharded, *sorted(shards_folder(sharded).glob("0*"))]
+    for i in range(60):
+        file = files[i % len(files)]; kept = file.read_bytes(); b = bytearray(kept); b[rng.integers(len(b))] ^= 1 << rng.integers(8)
+        file.write_bytes(b)
+        status = forked(lambda: 0 if same(read_store(sharded), good) else 1)
+        file.write_bytes(kept)
+        assert status == 50 or (status == 0 and file == sharded), (i, file.name, status)
+        refused += status == 50
+    assert refused > 45
 
 def test_another_process_writes_the_same_bytes(tmp_path):
     log_trajectories(LogTrajectories(episodes=3, length=32, output=str(tmp_path / "a" / "set.h5")))

@@ -206,19 +206,27 @@ def place_of_shard(home, number, sha256) -> Path:
     except FileNotFoundError: raise DataError(f"{home.name}/{shard_name(number, sha256)} is missing: move the folder {home.name} along with the file, or log the data again") from None
 
 # %% ../../nbs/44_offline_rl.files.ipynb #ff2dd53b
+def _virtual(f, name, wide, sources):
+    "A virtual column over `sources` [(rows, file)]; low-level, because only so HDF5 keeps the time out of it."
+    from h5py import h5d, h5p, h5s, h5t
+    kind, start = np.dtype(SCHEMA[name][0]), 0
+    shape, plist = (sum(rows for rows, _ in sources), *wide), h5p.create(h5p.DATASET_CREATE)
+    plist.set_obj_track_times(False); plist.set_layout(h5d.VIRTUAL); plist.set_fill_value(np.array(FILL[name], kind))
+    for rows, file in sources:
+        (place := h5s.create_simple(shape)).select_hyperslab((start, *(0 for _ in wide)), (rows, *wide))
+        plist.set_virtual(place, file.encode(), name.encode(), h5s.create_simple((rows, *wide)))
+        start += rows
+    h5d.create(f.id, name.encode(), h5t.py_create(kind, logical=True), h5s.create_simple(shape), plist)
+    describe_column(f[name], name)
+
 def write_contents(path, about, folder, shards, widths):
     "The table of contents at `path`, atomically, over `shards` [(rows, sha256)] in `folder`; `widths` are (D, A)."
     import h5py
-    total, starts = sum(r for r, _ in shards), np.cumsum([0] + [r for r, _ in shards]).tolist()
+    sources = [(rows, f"{folder}/{shard_name(k, sha)}") for k, (rows, sha) in enumerate(shards)]
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as f:
         write_about(f, about)
         f.attrs["shards"] = np.bytes_(json.dumps({"folder": folder, "shards": shards}, separators=(",", ":")).encode())
-        for name, (kind, width, *_) in SCHEMA.items():
-            wide = () if not width else (widths["DA".index(width)],)
-            layout = h5py.VirtualLayout((total, *wide), kind)
-            for k, (rows, sha) in enumerate(shards):
-                layout[starts[k]:starts[k + 1]] = h5py.VirtualSource(f"{folder}/{shard_name(k, sha)}", name, (rows, *wide), kind)
-            describe_column(f.create_virtual_dataset(name, layout, fillvalue=FILL[name]), name)
+        for name, (_, width, *_) in SCHEMA.items(): _virtual(f, name, (widths["DA".index(width)],) if width else (), sources)
     return Path(path)
 
 # %% ../../nbs/44_offline_rl.files.ipynb #8bc1cf0b

@@ -67,16 +67,16 @@ class Parts:
 # %% ../../nbs/45_offline_rl.store.ipynb #7c648d2b
 def previous_of(parts, start, stop):
     "The action before; flat at the start of an episode."
-    before = parts.column("action", max(start - 1, 0), stop)[:stop - start]
-    if start == 0: before = np.concatenate([before[:1], before[:stop - 1]])
-    return np.where(parts.column("step", start, stop) == 0, ACTIONS.index("flat"), before)
+    action, step = parts.column("action", start, stop), parts.column("step", start, stop)
+    before = np.concatenate([action[:1] if step[0] == 0 else parts.column("action", start - 1, start), action[:-1]])
+    return np.where(step == 0, ACTIONS.index("flat"), before)
 
 def following_of(parts, start, stop):
     "The observation after the step; at the end of an episode the step's own."
-    x = parts.column("observation", start, min(stop + 1, len(parts)))
-    end = parts.column("terminated", start, stop) | parts.column("truncated", start, stop)
-    end[-1] |= stop == len(parts)
-    return x[np.arange(stop - start) + ~end]
+    x, end = parts.column("observation", start, stop), parts.column("terminated", start, stop) | parts.column("truncated", start, stop)
+    out = np.concatenate([x[1:], x[-1:] if end[-1] or stop == len(parts) else parts.column("observation", stop, stop + 1)])
+    out[end] = x[end]
+    return out
 
 # %% ../../nbs/45_offline_rl.store.ipynb #43e69485
 class Store(Parts):
