@@ -133,13 +133,16 @@ def follow(m, way): # [groups, F, F] rows × next rows, [groups, F] rows of the 
     return cross, first
 
 def backups(m, cross, share, ridge=1e-3): # [T, F], for each decision
-    "Weights of Q at every decision, from groups weighted by `share` [groups]."
-    gram = np.tensordot(share, m.gram, 1)
-    gram[np.diag_indices(len(gram))] += np.where(np.arange(len(gram)) < 9, 1e-6, ridge) * np.trace(gram) / len(gram)
-    solved = np.linalg.solve(gram, np.column_stack([np.tensordot(share, cross, 1), share @ m.gain]))
-    out = [solved[:, -1]]
-    for _ in range(m.log.action.shape[1] - 1): out.append(solved[:, -1] + solved[:, :-1] @ out[-1])
-    return np.array(out[::-1])
+    "Weights of Q at every decision, from groups weighted by `share` [groups]; the ridge grows until the backups do not run away."
+    gram, both = np.tensordot(share, m.gram, 1), np.column_stack([np.tensordot(share, cross, 1), share @ m.gain])
+    size, T = np.trace(gram) / len(gram), m.log.action.shape[1]
+    while True:
+        solved = np.linalg.solve(gram + np.diag(np.where(np.arange(len(gram)) < 9, 1e-6, ridge) * size), both)
+        out = [solved[:, -1]]
+        for _ in range(T - 1): out.append(solved[:, -1] + solved[:, :-1] @ out[-1])
+        step = np.abs(np.diff(out, axis=0)).max(1) if T > 1 else np.zeros(1)
+        if ridge > 1e3 or step[-1] <= 1.5 * step[:(T + 1) // 2].max(): return np.array(out[::-1])
+        ridge *= 10
 
 def q_table(x, weights): # [n, T, k], [T, F] -> [n, T, position, action]
     "Q of every position and action at every bar."
