@@ -153,7 +153,7 @@ def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(tmp_p
         kills += not done; late += not done and safe > 0
         found = named_rows(path); n = len(found["action"])
         assert n >= safe, "an acknowledged row is lost"
-        for k in SCHEMA: assert np.array_equal(found[k], wanted[k][:n], equal_nan=SCHEMA[k][0][0] == "f"), (k, "a row is twice, or another")
+        for k in SCHEMA if n else (): assert np.array_equal(found[k], wanted[k][:n], equal_nan=SCHEMA[k][0][0] == "f"), (k, "a row is twice, or another")
         if not done and kills < KILLS and n < last * 32: continue
         with ShardWriter(path, ABOUT, resume=True) as w:
             assert w.rows >= safe // 32 * 32
