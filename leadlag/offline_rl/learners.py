@@ -81,6 +81,7 @@ class NetworkPolicy:
     def __repr__(self):
         return f"NetworkPolicy({' → '.join(map(str, [self.layers[0][0].shape[1], *(len(b) for _, b in self.layers)]))}, {'worths' if self.greedy else 'logits'}, observe={self.spec.observe!r})"
 
+# %% ../../nbs/72_offline_rl.learners.ipynb #cd8b26bd
 def network_from(
     a,       # arrays by name, as `arrays` gives them
     source,  # where they are from, for the message
@@ -104,7 +105,7 @@ def as_network(policy) -> NetworkPolicy:
     "A `LogisticPolicy` as a network without a hidden layer."
     return NetworkPolicy(((policy.weights, policy.intercept),), policy.mean, policy.scale, policy.spec, greedy=False)
 
-# %% ../../nbs/72_offline_rl.learners.ipynb #16b87941
+# %% ../../nbs/72_offline_rl.learners.ipynb #7c03a292
 class Rows(NamedTuple):
     "A minibatch, of arrays or tensors."
     seen: object    # [n, held, D] standardised
@@ -144,7 +145,7 @@ def sampler(data, config, cloning=False): # a function: number of a gradient ste
         return Rows(*(torch.from_numpy(np.asarray(v, bool if v is known else np.float32)) for v in out))
     return draw
 
-# %% ../../nbs/72_offline_rl.learners.ipynb #51c26d33
+# %% ../../nbs/72_offline_rl.learners.ipynb #dd79caaf
 def over_known(x, rows): # scalar
     "Mean over the actions whose outcome is known."
     return (x * rows.known).sum() / rows.known.sum()
@@ -180,7 +181,7 @@ def iql_loss(networks, target, rows, config):
 
 LOSSES = {"bc": (bc_loss, {"policy": 3}), "cql": (cql_loss, {"worth": 3}), "iql": (iql_loss, {"policy": 3, "worth": 3, "value": 1}), "fqi": (fqi_loss, {"worth": 3})}  # and the networks' outputs
 
-# %% ../../nbs/72_offline_rl.learners.ipynb #5d5dcde4
+# %% ../../nbs/72_offline_rl.learners.ipynb #5cec5bb0
 def make_networks(data, outputs, config):
     "Networks by name."
     from torch import nn
@@ -221,7 +222,7 @@ def save_state(folder, parts, updates, curve):
     torch.save({**{name: part.state_dict() for name, part in parts.items()}, "updates": updates, "curve": curve}, buffer := io.BytesIO())
     write_atomic(Path(folder) / "state.pt", buffer.getvalue())
 
-# %% ../../nbs/72_offline_rl.learners.ipynb #5cec5bb0
+# %% ../../nbs/72_offline_rl.learners.ipynb #6d2916af
 def rate(config, update) -> float:
     "Up, then down like a cosine."
     return config.learning_rate * min(1., (update + 1) / 50) * (.02 + .49 * (1 + math.cos(math.pi * update / config.updates)))

@@ -58,6 +58,7 @@ class SupportedPolicy:
 
     def __repr__(self): return f"SupportedPolicy({self.chooser} where its choice has {self.threshold:g}, else {self.fallback})"
 
+# %% ../../nbs/73_offline_rl.support.ipynb #825113f0
 def load_supported(path) -> SupportedPolicy:
     "Read what `save` wrote; `DataError` if it is anything else."
     a = read_arrays(path, "a policy with support")
