@@ -234,6 +234,17 @@ def test_a_log_killed_and_resumed_has_the_rows_of_one_that_was_not(tmp_path, mon
     assert same(read_store(config.output), read_store(whole)) and (tmp_path / "set.h5").read_bytes() == whole.read_bytes()
     for page in ("offline_metadata.json", "dataset_card.md"): assert (tmp_path / page).read_text() == (whole.parent / page).read_text()
 
+def test_a_log_of_real_prices_has_no_truth(tmp_path):
+    about = make_about(EnvSpec(market="prices.csv", leader="A", follower=("B", "C"), length=32), "two", policies=["early", "late"])
+    rows = {k: v for k, v in episodes(0, 4).items() if k not in ("regime", "lookback", "mean", "episode")} | {"policy": np.repeat([0, 1], 64), "value": np.ones(128), "lane": np.repeat([0, 1, 2, 3], 32)}
+    with ShardWriter(tmp_path / "set.h5", about) as w: w.append({k: v[:50] for k, v in rows.items()}); w.append({k: v[50:] for k, v in rows.items()})
+    data = read_store(tmp_path / "set.h5")
+    assert (data.regime == -1).all() and (data.lookback == -1).all() and np.isnan(data.mean).all() and np.array_equal(data.episode, np.repeat(np.arange(4), 32))
+    assert (data.value == 1).all() and data.policy[-1] == 1 and data.about["policies"] == ["early", "late"] and data.about["regimes"] == [] and data.spec.pairs == (("A", "B"), ("A", "C"))
+    with ShardWriter(tmp_path / "no.h5", about) as w:
+        with pytest.raises(DataError, match="column mean"): w.append(episodes(0, 1))
+        w.append({k: v for k, v in rows.items()})
+
 
 # ---- hostile files
 

@@ -45,7 +45,7 @@ class Parts:
     def _file(self, k):
         "Part `k`, open; the one that was opened first is closed when there are many."
         if k not in self._files:
-            if len(self._files) >= 64: self._files.pop(next(iter(self._files))).close()
+            if len(self._files) >= 128: self._files.pop(next(iter(self._files))).close()
             self._files[k] = self._open[k][1]()
         return self._files[k]
 
