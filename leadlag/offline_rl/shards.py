@@ -160,7 +160,7 @@ class Books:
     ):
         self.path, self.about, self.home = Path(path), check_about(about), shards_folder(path)
         self.shards, self._held, self._at, self.before = [], None, 0, START  # safe and full; columns gathered; how many; the last row
-        self._lost, self.half = 0, self.home/"writing.json"  # rows of a broken episode that the manifest still names
+        self._shape, self._lost, self.half = None, 0, self.home/"writing.json"  # (D, A) once known; rows of a broken episode that the manifest still names
         refuse_writing(self.path, resume, overwrite)
         clear_leftovers(self.path)
         self._lock = _hold(self.home)
@@ -236,7 +236,7 @@ class ShardWriter(Saving):
         if self._lock is False: raise UsageError(f"the writer of {self.path} is closed, or a write of it failed: open another one with resume=True")
         block = as_columns(block)
         if not len(block["action"]): return self.safe
-        check_about(self.about, (block["observation"].shape[1], block["probability"].shape[1]))
+        if (shape := (block["observation"].shape[1], block["probability"].shape[1])) != self._shape: check_about(self.about, shape); self._shape = shape
         self.before = check_order(check_values(block, self.about), self.before)
         start, n = 0, len(block["action"])
         while start < n:
