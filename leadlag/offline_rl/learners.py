@@ -35,7 +35,7 @@ class Learning:
     hidden: tuple = (64, 64) # widths of the layers, tanh
     gamma: float = .7        # discount a bar
     counterfactual: bool = False # learn from all nine transitions of a step; see `counterfactual`
-    alpha: float = 1.        # cql: weight of the conservative term
+    alpha: float = .1        # cql: weight of the conservative term
     expectile: float = .8    # iql: of the value; .5 is the mean, 1 the best action
     beta: float = 10.        # iql: how sharply the policy prefers what is worth more
     polyak: float = .01      # share by which the target network follows, a step
