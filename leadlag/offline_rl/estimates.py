@@ -128,8 +128,8 @@ def by_position(log, way, w, g) -> dict:
            "mdr": ((d[:, 1:] * hold).sum((1, 2)) - paid + (w["action"] * (earned - log.at(hold, log.action))).sum(1), w["action"])}
     if log.spec.kappa and "risk" not in observation_names(log.spec): return out
     c, long, short, busy = charge(log), d[:, 1:, 2], d[:, 1:, 0], (side != 0) / np.maximum(1 - log.probability[..., 1], 1e-12)
-    bet = (long - short) * side * (earned + c * np.abs(side)) - c * (long + short)
-    return out | {"bets": (normalised(busy, bet).sum(1) - paid, busy)}
+    bet = (long - short) * side * (earned + c * np.abs(side))
+    return out | {"bets": ((busy * bet - c * (long + short)).sum(1) - paid, busy)}
 
 # %% ../../nbs/73_offline_rl.estimates.ipynb #b2b66d29
 def studentised(
