@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['ESTIMATORS', 'MARGINAL', 'LEAST', 'UNSEEN', 'STEADY', 'BEHAVIOURS', 'log_of', 'Mixed', 'Listener', 'weigh',
-           'effective', 'unseen', 'normalised', 'cross_fitted', 'by_path', 'charge', 'by_position', 'studentised',
-           'Estimate', 'estimate', 'clone_of', 'policies', 'true_values', 'coverage_rows', 'pairs_of', 'chosen',
-           'coverage_table', 'plot_errors']
+           'effective', 'unseen', 'normalised', 'cross_fitted', 'by_path', 'by_position', 'studentised', 'Estimate',
+           'estimate', 'clone_of', 'policies', 'true_values', 'coverage_rows', 'pairs_of', 'chosen', 'coverage_table',
+           'plot_errors']
 
 # %% ../../nbs/73_offline_rl.estimates.ipynb #a4382d0b
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 import numpy as np
 from ..core import COLOURS, UsageError, axes, choose, seed_for
-from ..engine.spec import EnvSpec, observation_names
+from ..engine.spec import EnvSpec
 from .bc import fit_logistic
+from .counterfactual import HELD, holding_charge
 from .evaluate import judge
 from .log_trajectories import BeliefExpert, Teacher, get_teacher, markets_of, record
-from .value import HELD, Moments, Panel, backups, chances, fitted_q, follow, moments, occupancy, panel, q_table, ways
+from .value import Moments, Panel, backups, chances, fitted_q, follow, moments, occupancy, panel, q_table, ways
 from ..stats.aggregate import Interval, interval, iqm, tidy
 
 # %% ../../nbs/73_offline_rl.estimates.ipynb #6776a498
@@ -112,12 +113,6 @@ def by_path(log, way, w, q) -> dict:
     return {"wis": (normalised(w["path"], log.reward).sum(1), w["path"]), "dr": ((w["path"] * left + after * value).sum(1), w["path"]),
             "wdr": ((normalised(w["path"], left) + normalised(after, value)).sum(1), w["path"])}
 
-def charge(log): # [n, T] percent
-    "Holding charge of a bar, as the observation tells it; `UsageError` where it does not."
-    names = observation_names(log.spec)
-    if log.spec.kappa and "risk" not in names: raise UsageError(f"observations {log.spec.observe!r} do not tell the holding charge: bets needs them to")
-    return log.observation[..., names.index("risk")].astype(float) ** 2 / log.spec.kappa if log.spec.kappa else np.zeros(log.reward.shape)
-
 def by_position(log, way, w, g) -> dict:
     "Estimates with marginal weights."
     d, tolls = occupancy(way), log.spec.cost * np.abs(HELD[:, None] - HELD)
@@ -126,8 +121,7 @@ def by_position(log, way, w, g) -> dict:
     hold, earned, side = np.diagonal(g, axis1=2, axis2=3), log.reward + tolls[log.held, log.action], HELD[log.action]
     out = {"mdr-blind": (base + (w["pair"] * (log.reward - model)).sum(1), w["pair"]), "mis": (normalised(w["action"], earned).sum(1) - paid, w["action"]),
            "mdr": ((d[:, 1:] * hold).sum((1, 2)) - paid + (w["action"] * (earned - log.at(hold, log.action))).sum(1), w["action"])}
-    if log.spec.kappa and "risk" not in observation_names(log.spec): return out
-    c, long, short, busy = charge(log), d[:, 1:, 2], d[:, 1:, 0], (side != 0) / np.maximum(1 - log.probability[..., 1], 1e-12)
+    c, long, short, busy = holding_charge(log.observation, log.spec), d[:, 1:, 2], d[:, 1:, 0], (side != 0) / np.maximum(1 - log.probability[..., 1], 1e-12)
     bet = (long - short) * side * (earned + c * np.abs(side))
     return out | {"bets": ((busy * bet - c * (long + short)).sum(1) - paid, busy)}
 
@@ -193,7 +187,6 @@ def estimate(
     hidden, known = unseen(log, way), {**by_path(log, way, w, q), **by_position(log, way, w, g)}
     def one(name):
         if name == "fqe": return _answer(name, lambda: fitted_q(m, way, min(n_boot, 100)), float("nan"), hidden, n, least)
-        if name not in known: return Estimate(name, *[float("nan")] * 4, hidden, n, f"no answer: observations {log.spec.observe!r} do not tell the holding charge")
         return _answer(name, lambda: studentised(known[name][0], n_boot), effective(known[name][1]), hidden, n, least)
     return {name: one(name) for name in estimators}
 
