@@ -19,9 +19,10 @@ import numpy as np
 from ..agents.ppo import own_generators
 from ..arrays import read_arrays, write_arrays
 from ..core import DataError, UsageError, at_least, choose, dumps, progress, read_json, source_digest, write_atomic, write_json
-from ..engine.spec import EnvSpec, observation_names
-from .counterfactual import HELD, check_counterfactual, follower_moves, holding, other_rewards, position_of
-from .schema import spec_from_dict, spec_to_dict
+from ..engine.spec import EnvSpec
+from .counterfactual import check_counterfactual, follower_moves, holding, other_rewards, position_of
+from .from_minari import read_spec, widths_of
+from .schema import spec_to_dict
 
 # %% ../../nbs/72_offline_rl.learners.ipynb #680f6785
 @dataclass(frozen=True)
@@ -89,10 +90,10 @@ def network_from(
     "The reverse of `arrays`; `DataError` for anything else."
     try:
         layers = tuple((a[f"w{i}"], a[f"b{i}"]) for i in range((len(a) - 4) // 2))
-        spec, widths = spec_from_dict(json.loads(a["spec"].tobytes())), [a["mean"].shape[0], *(len(b) for _, b in layers)]
+        spec, widths = read_spec(json.loads(a["spec"].tobytes())), [a["mean"].shape[0], *(len(b) for _, b in layers)]
         fits = all(w.shape == (to, since) and b.shape == (to,) for (w, b), (since, to) in zip(layers, pairwise(widths)))
         fits = fits and layers and a["scale"].shape == a["mean"].shape and (a["scale"] > 0).all() and a["greedy"].shape == ()
-        if not fits or (widths[0], widths[-1], len(a)) != (len(observation_names(spec)), len(HELD), 4 + 2 * len(layers)): raise ValueError("the arrays do not fit together")
+        if not fits or (widths[0], widths[-1], len(a)) != (*widths_of(spec), 4 + 2 * len(layers)): raise ValueError("the arrays do not fit together")
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError) as e:
         raise DataError(f"{source} holds no policy learned offline ({str(e)[:60]}): train it again") from None
     return NetworkPolicy(layers, a["mean"], a["scale"], spec, bool(a["greedy"]))
@@ -139,7 +140,7 @@ def sampler(data, config, cloning=False): # a function: number of a gradient ste
         seen, follows = data.observation[i], data.observation[np.minimum(i + 1, len(data) - 1)]
         if whole: (reward, known), seen, follows = other_rewards(move[i], charge[i], spec.cost), holding(seen, spec), holding(follows, spec)
         else:
-            known = np.arange(len(HELD)) == data.action[i, None, None]
+            known = np.arange(data.probability.shape[1]) == data.action[i, None, None]
             reward, seen, follows = known * data.reward[i, None, None], seen[:, None], follows[:, None]
         out = (seen - mean) / spread, known, reward / unit, (follows - mean) / spread, ~data.terminated[i, None, None]
         return Rows(*(torch.from_numpy(np.asarray(v, bool if v is known else np.float32)) for v in out))
@@ -179,16 +180,16 @@ def iql_loss(networks, target, rows, config):
     weight = (config.beta * better.detach()).exp().clamp(max=100.)
     return expectile + error - over_known(weight * networks["policy"](rows.seen).log_softmax(-1), rows)
 
-LOSSES = {"bc": (bc_loss, {"policy": 3}), "cql": (cql_loss, {"worth": 3}), "iql": (iql_loss, {"policy": 3, "worth": 3, "value": 1}), "fqi": (fqi_loss, {"worth": 3})}  # and the networks' outputs
+LOSSES = {"bc": (bc_loss, ("policy",)), "cql": (cql_loss, ("worth",)), "iql": (iql_loss, ("policy", "worth", "value")), "fqi": (fqi_loss, ("worth",))}  # and the networks that it trains
 
 # %% ../../nbs/72_offline_rl.learners.ipynb #5cec5bb0
-def make_networks(data, outputs, config):
-    "Networks by name."
+def make_networks(data, names, config):
+    "Networks by name: an output for every action, and one for the value."
     from torch import nn
     def chain(n):
         widths = [data.observation.shape[1], *config.hidden]
         return nn.Sequential(*(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.Tanh())), nn.Linear(widths[-1], n))
-    return nn.ModuleDict({name: chain(n) for name, n in outputs.items()})
+    return nn.ModuleDict({name: chain(1 if name == "value" else data.probability.shape[1]) for name in names})
 
 def to_policy(networks, data) -> NetworkPolicy:
     "The acting network as arrays."
@@ -237,10 +238,10 @@ def fit_network(
 ) -> tuple:      # `NetworkPolicy`, learning curve (list of dicts: update, loss, and what `check` says)
     "Learn from a log, or go on."
     import torch
-    loss, outputs = choose(algorithm, LOSSES, "algorithm")
+    loss, names = choose(algorithm, LOSSES, "algorithm")
     if not len(data): raise DataError("there is no row to learn from: log some episodes first")
     with own_generators(config.seed):
-        networks, draw = make_networks(data, outputs, config), sampler(data, config, algorithm == "bc")
+        networks, draw = make_networks(data, names, config), sampler(data, config, algorithm == "bc")
         target = copy.deepcopy(networks)
         optimizer = torch.optim.AdamW(networks.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         parts = {"networks": networks, "target": target, "optimizer": optimizer}
