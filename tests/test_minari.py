@@ -7,7 +7,7 @@ from leadlag.core import DataError, UsageError
 from leadlag.engine.spec import EnvSpec
 from leadlag.offline_rl.from_minari import ForeignSpec, FromMinari, from_minari, read_minari
 from leadlag.offline_rl.learners import Learning, fit_bc, fit_cql, fit_fqi, fit_iql, load_network
-from leadlag.offline_rl.log_trajectories import LogTrajectories, log_trajectories, record_actions
+from leadlag.offline_rl.log_trajectories import LogTrajectories, _lay, log_trajectories, record_actions
 from leadlag.offline_rl.minari import ToMinari, to_minari
 from leadlag.offline_rl.schema import SCHEMA, make_about
 from leadlag.offline_rl.shards import ShardWriter
@@ -227,7 +227,8 @@ def minari_collector_rate(folder, spec, actions, seed=0):
         start = time.process_time()
         for k, row in enumerate(actions.tolist()):
             env.reset(seed=seed + k)
-            for a in row: env.step(a)
+            for a in row:
+                if env.step(a)[2]: break  # ruined
         return env, start
     bare, start = play(gymnasium.make("leadlag/LeadLag-v0", regime=spec.regime, length=spec.length)); alone = time.process_time() - start
     env, start = play(minari.DataCollector(gymnasium.make("leadlag/LeadLag-v0", regime=spec.regime, length=spec.length)))
@@ -240,7 +241,7 @@ def our_rate(folder, spec, actions, seed=0):
     start = time.process_time()
     got = record_actions(spec, actions, np.full(3, 1 / 3), seed)
     alone = time.process_time() - start
-    with ShardWriter(folder/"set.h5", make_about(spec, "coin"), overwrite=True) as w: w.append({k: v.reshape(-1, *v.shape[2:]) for k, v in got.items()})
+    with ShardWriter(folder/"set.h5", make_about(spec, "coin"), overwrite=True) as w: w.append(_lay([(slice(None), got)], len(actions)))
     total = time.process_time() - start
     return total, total - alone
 
