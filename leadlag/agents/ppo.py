@@ -197,7 +197,7 @@ def judged(config) -> list:
     spec = config.spec()
     return [spec] if config.duration else [replace(spec, regime=r) for r in get_regimes(config.regime)]
 
-# %% ../../nbs/50_agents.ppo.ipynb #04b17bd8
+# %% ../../nbs/50_agents.ppo.ipynb #81545d02
 def callback_for(config, folder, curve, bar, check, log=None):
     "Between updates: a point of the learning curve now and then, the state to disk, with a log's, the bar forward."
     from stable_baselines3.common.callbacks import BaseCallback
@@ -215,6 +215,7 @@ def callback_for(config, folder, curve, bar, check, log=None):
                     for old in folder.glob("log-*.npz"): old.unlink() if old != kept else None
     return BetweenUpdates()
 
+# %% ../../nbs/50_agents.ppo.ipynb #ea25ec22
 def learning_settings(config) -> dict:
     "The settings that decide what is learned; those of the final judgement and of the folder's name do not."
     return {k: v for k, v in asdict(config).items() if k not in ("output", "overwrite", "eval_paths")} | {"sources": source_digest()}
@@ -244,7 +245,7 @@ def fit(
             if left > 0: model.learn(left, callback=[between, log] if log else between, reset_num_timesteps=False)
         return read(model), curve + [check(model, config)]
 
-# %% ../../nbs/50_agents.ppo.ipynb #f36b7a9b
+# %% ../../nbs/50_agents.ppo.ipynb #5222166b
 def episodes_table(policy, config):
     "One row a test episode: path_seed, regime, reward (realised), score (expected), oracle."
     import pandas as pd
@@ -270,7 +271,7 @@ def summarise(episodes):
     rows.append(dict(metric="ratio", mean=ratios.mean(), min=ratios.min(), max=ratios.max(), n=len(ratios)))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/50_agents.ppo.ipynb #44ff694f
+# %% ../../nbs/50_agents.ppo.ipynb #b0fbd8fb
 def train_ppo(config: TrainPPO) -> Path:
     "Train PPO on the synthetic market and write a run folder: config, policy, learning curve, episodes, summary, manifest."
     import pandas as pd
@@ -296,7 +297,7 @@ def train_ppo(config: TrainPPO) -> Path:
     say(f"{out}: ratio to the oracle {summary.set_index('metric')['mean']['ratio']:.3f}, the mean over regimes; each by itself in summary.csv")
     return out
 
-# %% ../../nbs/50_agents.ppo.ipynb #8e1b3c17
+# %% ../../nbs/50_agents.ppo.ipynb #88f8426a
 if __name__ == "__main__":
     import sys
     sys.exit(run(train_ppo, TrainPPO))

@@ -75,11 +75,15 @@ def tensors_of(path) -> dict: # name -> float32 array
     import torch, warnings
     if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6): raise UsageError(f"torch {torch.__version__} does not read foreign files safely: install 2.6 or later")
     if path.stat().st_size > MOST: raise DataError(f"it is larger than {MOST} bytes")
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as z: names, unpacked = z.namelist(), sum(member.file_size for member in z.infolist())
-        if unpacked > MOST: raise DataError(f"it unpacks to {unpacked} bytes")
-        if "policy.pth" in names or "pytorch_variables.pth" in names: raise DataError("it is a stable-baselines3 zip, which holds code: load it where you trust it and `torch.save(model.policy.state_dict(), 'policy.pth')`")
-    try: found = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as z: names, unpacked = z.namelist(), sum(member.file_size for member in z.infolist())
+            if unpacked > MOST: raise DataError(f"it unpacks to {unpacked} bytes")
+            if "policy.pth" in names or "pytorch_variables.pth" in names: raise DataError("it is a stable-baselines3 zip, which holds code: load it where you trust it and `torch.save(model.policy.state_dict(), 'policy.pth')`")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about pickles of another protocol
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except DataError: raise
     except Exception as e: raise DataError(f"it is no file of tensors ({type(e).__name__}), or holds code: write one with `torch.save(network.state_dict(), 'policy.pth')`") from None
     if not isinstance(found, dict) or not found: raise DataError(f"it holds {type(found).__name__} where named tensors are needed: write them with `torch.save(network.state_dict(), 'policy.pth')`")
     for name, t in found.items():
