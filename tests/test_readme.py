@@ -15,6 +15,16 @@ def test_table_is_read_from_results():
     assert shown == readme_table(pd.read_csv(ROOT / "results/policies/aggregate.csv"))
 
 
+def test_transfer_is_read_from_results():
+    from leadlag.benchmarks.targets import readme_table
+    shown = re.search(r"<!-- table:transfer -->\n(.*?)\n<!-- /table:transfer -->", README, re.S)[1]
+    run = ROOT / "results/meta_benchmark"
+    assert shown == readme_table(pd.read_csv(run / "aggregate.csv"))
+    verdicts = pd.read_csv(run / "targets.csv").verdict.value_counts()
+    counted = re.search(r"Of (\d+) targets (\d+) reach the aim, (\d+) the gate and (one|none|\d+) miss", README).groups()
+    assert counted == (str(verdicts.sum()), str(verdicts["aim"]), str(verdicts["gate"]), {0: "none", 1: "one"}.get(n := verdicts.get("missed", 0), str(n)))
+
+
 def test_verdict_is_read_from_results():
     import json
     shown = re.search(r"<!-- verdict:msci -->(.*?)<!-- /verdict:msci -->", README)[1]

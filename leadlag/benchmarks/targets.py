@@ -76,7 +76,7 @@ TARGETS = (
     Target("its training minus held-out, at most", .05, .02, ratio("PPO, belief of 12", "train − held-out", metric="gap"), True),
     Target("structured RL², three regimes", .93, .96, ratio("RL², structured")),
     Target("its last minus first 32 bars", .03, .05, ratio("RL², structured", metric="last minus first")),
-    *(Target(f"tasks, told nothing, {split}: {name}", gate, aim, ratio(name, split, "tasks")) for split, gate, aim in (("train", .925, .94), ("held-out", .90, .935)) for name in ("RL², structured", "learned belief")),
+    *(Target(f"tasks, told nothing, {split}: {name}", gate, aim, ratio(name, split, "tasks")) for split, gate, aim in (("train", .925, .94), ("held-out", .90, .935)) for name in ("RL², structured", "learned belief", "grid")),
     *(Target(f"lookback MAE ratio: {what}", gate, aim, mae("bayes+abstain", split, metric=metric), True) for what, split, metric, gate, aim in
       (("same regimes", "same_regimes", "mae_ratio", .40, .16), ("held-out", "held_out", "mae_ratio", .55, .28), ("realised, held-out", "held_out", "mae_ratio_realised", .70, .57))),
     Target("swap: MAE ratio", 1., .20, mae("bayes+abstain", "held_out", "swap"), True),
@@ -147,16 +147,20 @@ def plot_heat(table, at=FIXED, ax=None):
     ax.set_xticks(range(grid.shape[1]), grid.columns), ax.set_yticks(range(len(grid)), grid.index)
     return ax
 
-def plot_curves(table, policies, at=FIXED, split="train", ax=None):
-    "Adaptation from zero evidence, a point each 32 bars, with intervals."
+# %% ../../nbs/83_benchmarks.targets.ipynb #c83curves
+def plot_curves(table, policies, at=FIXED, split="train", least=.5, ax=None):
+    "Adaptation from zero evidence, a point each 32 bars, with intervals; policies that never reach `least` are named instead of drawn."
     family, rho, duration = at
     t = table[(table.metric == "ratio by block") & (table.family == family) & (table.rho == rho) & (table.kappa == 0) & (table.split == split) & table.ablation.isna() & table.policy.isin(policies)]
     t, ax = t[t.duration.isna() if duration is None else t.duration == duration], axes(ax, figsize=(8, 3.2))
+    reached = t.groupby("policy", sort=False)["iqm"].max()
+    poor, t = [name for name, v in reached.items() if v < least], t[t.policy.map(reached) >= least]
     for i, name in enumerate(n for n in policies if (t.policy == n).any()):
         colour, line = COLOURS[i % len(COLOURS)], "-" if i < len(COLOURS) else "--"
         s = t[t.policy == name].sort_values("step")
         ax.plot(s.step + 16, s.iqm, "o", ls=line, ms=3, color=colour, label=name), ax.fill_between(s.step + 16, s.ci_low, s.ci_high, color=colour, alpha=.15)
     ax.set_xlabel("bar since zero evidence"), ax.set_ylabel("ratio to the oracle"), ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, .5)), ax.axhline(1, color="k", lw=.8, ls=":"), ax.set_ylim(max(0, t.iqm.min() - .05), 1.03)
+    if poor: ax.set_title(f"never above {least:g}, not drawn: {', '.join(poor)}", fontsize=8, loc="left")
     return ax
 
 # %% ../../nbs/83_benchmarks.targets.ipynb #f1bbedcc
