@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "stable_baselines3", "matplotlib", "pandas", "numba", "scipy", "sklearn", "h5py", "papermill", "nbconvert", "pyarrow"}
+HEAVY = {"torch", "stable_baselines3", "matplotlib", "pandas", "numba", "scipy", "sklearn", "h5py", "hdf5plugin", "papermill", "nbconvert", "pyarrow"}
 MAX_NOTEBOOK, MAX_CELL, MAX_MODULE, MAX_FUNCTION, WORDS_PER_LINE = 500_000, 40, 280, 60, 2
 NUMBER = re.compile(r"^(\d\d)_")
 ALL_NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not any(part[0] in "._" for part in p.relative_to(ROOT).parts))
