@@ -30,7 +30,7 @@ def values(
     low, dots, high = text.partition("..")
     if dots and low.strip().isdigit() and high.strip().isdigit() and int(low) <= int(high): return [str(i) for i in range(int(low), int(high) + 1)]
     found = [v.strip() for v in text.split(",")]
-    if dots or not all(found): raise UsageError(f"{text!r} is no list of values: write a,b,c, or 0..9 for whole numbers")
+    if dots or not all(found): raise UsageError(f"{text!r} is no list of values: write a,b,c, or 0..9 for the whole numbers from 0 to 9")
     return found
 
 def verb_cells(
@@ -75,7 +75,7 @@ def do_cell(cell) -> list: # of rows
 @dataclass(frozen=True)
 class SweepVerb:
     "Settings of `leadlag sweep`."
-    verb: Annotated[Positional[tuple[str, ...]], arg(metavar="VERB")]  # train ppo, meta run, offline train, history, study or bench policies
+    verb: Annotated[Positional[tuple[str, ...]], arg(metavar="VERB")]  # train ppo, meta train, meta run, offline train, history, study or bench policies
     grid: tuple[str, ...] = ()     # name=a,b,c: settings of the verb, in every combination
     seeds: str = ""                # 0..9, or 0,3,5: values of its seed
     output: str = "results/sweep"  # folder of the cells and of rows.csv; a sweep goes on where an earlier one stopped
@@ -93,9 +93,11 @@ def sweep_verb(config: SweepVerb) -> Path:
     cells, out = verb_cells(" ".join(config.verb), config.grid, config.seeds), Path(config.output)
     done = sweep("leadlag.sweeping:do_cell", cells, out, config.workers, config.timeout or None, config.memory, config.address, read_shard(config.shard))
     if done.missing: say(f"{done.missing} of {len(cells)} cells belong to other shares and are not done yet: rows.csv has those that are")
+    others = len([*Path(out, "cells").glob("*.json")]) - (len(cells) - len(done.failed) - done.missing)
+    if others > 0: say(f"{others} finished cell{'s' * (others > 1)} of other grids lie{'s' * (others == 1)} in {out} too and {'is' if others == 1 else 'are'} not in this table: ask for {'it' if others == 1 else 'them'} again, or give each grid an --output of its own")
     write_atomic(out / "rows.csv", pd.DataFrame(done.rows).to_csv(index=False))
     if config.json: print(dumps(done.rows), end="")
-    else: print(f"{out / 'rows.csv'}: {len(done.rows)} rows of {len(cells) - len(done.failed) - done.missing} cells")
+    else: print(f"{out / 'rows.csv'}: {len(done.rows)} rows of {(n := len(cells) - len(done.failed) - done.missing)} cell{'s' * (n != 1)}")
     if done.failed: raise LeadLagError(f"{len(done.failed)} of {len(cells)} cells failed, the first: {next(iter(done.failed.values()))}; the same command tries them again")
     if not done.missing: record_manifest(out, config={"verb": config.verb, "grid": config.grid, "seeds": config.seeds}, title=f"{' '.join(config.verb)}, many times over")
     return out

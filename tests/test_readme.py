@@ -20,9 +20,10 @@ def test_transfer_is_read_from_results():
     shown = re.search(r"<!-- table:transfer -->\n(.*?)\n<!-- /table:transfer -->", README, re.S)[1]
     run = ROOT / "results/meta_benchmark"
     assert shown == readme_table(pd.read_csv(run / "aggregate.csv"))
-    verdicts = pd.read_csv(run / "targets.csv").verdict.value_counts()
-    counted = re.search(r"Of (\d+) targets (\d+) reach the aim, (\d+) the gate and (one|none|\d+) miss", README).groups()
-    assert counted == (str(verdicts.sum()), str(verdicts["aim"]), str(verdicts["gate"]), {0: "none", 1: "one"}.get(n := verdicts.get("missed", 0), str(n)))
+    targets, words = pd.read_csv(run / "targets.csv"), dict(zip(("none", "one", "two", "three", "four", "five", "six", "seven"), map(str, range(8))))
+    counted = re.search(r"Of (\d+) targets.*?, (\d+) reach the aim, (\d+) the gate and (\w+) miss.*; (\w+) verdicts lie", README).groups()
+    n = targets.verdict.value_counts()
+    assert tuple(words.get(c, c) for c in counted) == tuple(map(str, (len(targets), n["aim"], n["gate"], n.get("missed", 0), (targets.certain == "no").sum())))
 
 
 def test_verdict_is_read_from_results():

@@ -55,8 +55,8 @@ class Entry:
 
 BOTH = (0., KAPPA)
 ENTRIES = (
-    Entry("PPO, no information", "features", (FIXED, TASKS, SWITCHING, HARD), kappas=BOTH),
-    Entry("PPO, raw window", "no-information"),
+    Entry("PPO, no information", "no-information", (FIXED, TASKS, SWITCHING, HARD), kappas=BOTH),
+    Entry("PPO, raw window", "raw"),
     Entry("PPO, concatenated", "concatenated", (FIXED, SWITCHING)),
     Entry("PPO, true regime", "bilinear", (FIXED, SWITCHING), "true", kappas=BOTH),
     Entry("PPO, shuffled labels", "shuffled", kappas=BOTH),
@@ -166,7 +166,7 @@ def do_cell(cell) -> list: # of rows
 class BenchMeta:
     "Settings of `leadlag meta benchmark`."
     output: str = ""        # folder; it appears when every cell is done; "": results/meta_benchmark, or results/meta_benchmark_smoke
-    budget: str = "full"    # "smoke" (two minutes, means nothing) or "full" (some hours)
+    budget: str = "full"    # "smoke" (some minutes, means nothing) or "full" (some hours)
     workers: int = 2        # cells at a time on this machine
     address: str = ""       # of a Dask scheduler whose workers do the cells
     shard: str = "1/1"      # k/N: only the k-th of N shares, for arrays of jobs; whoever comes last writes the tables

@@ -159,7 +159,7 @@ class Member:
     shuffled: bool = False # probabilities change places in every episode
     band: bool = False     # not trained: the exact band
 
-MEMBERS = {"no-information": Member("raw"), "features": Member("features"), "concatenated": Member("context"), "bilinear": Member("context", "products"),
+MEMBERS = {"raw": Member("raw"), "no-information": Member("features"), "concatenated": Member("context"), "bilinear": Member("context", "products"),
            "belief": Member("belief", "sums"), "shuffled": Member("context", "products", shuffled=True), "recurrent": Member("raw", memory=64),
            "band": Member("belief", "sums", band=True)}
 KERNELS = {"filter7": (2, 3, 5, 8, 13, 20, 28), "filter12": (2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 24, 28)}

@@ -85,12 +85,12 @@ class RecurrentPolicy:
         head,   # "posterior", "bilinear" or "concat"
         arrays, # name -> float32 array, as `shapes` says
     ):
-        self.head, self.arrays, self.width = head, arrays, len(arrays["wh"])
+        self.head, self.arrays, self.units = head, arrays, len(arrays["wh"])
         self.known, self.h = arrays | ({"knots": knots(len(arrays["prior_b"]))} if head == "posterior" else {}), None
 
     def reset(self, n):
         "Forget everything, and expect `n` rows."
-        self.h, self.P, self.before = np.zeros((n, self.width), np.float32), np.full((n, N), 1 / N, np.float32), np.zeros((n, N), np.float32)
+        self.h, self.P, self.before = np.zeros((n, self.units), np.float32), np.full((n, N), 1 / N, np.float32), np.zeros((n, N), np.float32)
 
     def outlook(self, obs): # [n, width] -> forecast and outlook [n], units of volatility
         "Take in one bar."
@@ -109,7 +109,7 @@ class RecurrentPolicy:
 
     def save(self, path): return write_arrays(path, **self.arrays)
 
-    def __repr__(self): return f"RecurrentPolicy({self.head}, {self.width} numbers of memory)"
+    def __repr__(self): return f"RecurrentPolicy({self.head}, {self.units} numbers of memory)"
 
 def load_recurrent(path) -> RecurrentPolicy:
     "Read a policy; `UsageError` if missing, `DataError` if it is not one. Never runs code."
@@ -210,6 +210,7 @@ class PlainPolicy:
     def act(self, obs):
         "0 short, 1 flat, 2 long."
         obs = np.asarray(obs, np.float32)
+        if obs.ndim != 2 or obs.shape[1] < POSITION: raise UsageError(f"observations have shape {obs.shape}: this policy sees evidence, {POSITION} entries or more a row")
         if self.h is None or len(self.h) != len(obs): raise UsageError(f"{len(obs)} observations for a memory of {0 if self.h is None else len(self.h)}: call reset({len(obs)}) before a batch of episodes")
         q = obs[:, POSITION:POSITION + 1]
         self.h, p, _ = plain_step(np, self.arrays, obs, self.h, q, earned(obs, q, self.before, self.toll))

@@ -31,14 +31,14 @@ class Kind:
 
 OWN = ("belief", "lanes") # what those ignore that find out by themselves, in batches of a size of their own
 POLICIES = {
-    "no-information": Kind("PPO on the raw returns of the last 32 bars", ignores=("belief",)),
-    "features": Kind("PPO on signals at seven lookbacks, told nothing of the regime", ignores=("belief",)),
+    "raw": Kind("PPO on the raw returns of the last 32 bars", ignores=("belief",)),
+    "no-information": Kind("PPO on signals at seven lookbacks, told nothing of the regime", ignores=("belief",)),
     "concatenated": Kind("PPO on the same signals, the regime's probabilities beside them"),
     "bilinear": Kind("PPO on each probability times each signal"),
     "belief": Kind("PPO on the sum over regimes of probability times forecast"),
     "shuffled": Kind("the control: bilinear, the probabilities shuffled in every episode"),
     "recurrent": Kind("PPO with an LSTM on raw returns (sb3-contrib)", ignores=("belief",)),
-    "band": Kind("not trained: the exact band on a belief, Bayes' rule as a policy", steps=1),
+    "band": Kind("not trained: the exact band on a belief, Bayes' rule as a policy", steps=1, ignores=("steps", "lanes")),
     "rl2": Kind("a recurrent unit on evidence, trained on differentiable profit", "meta_rl.recurrent:train_rl2", "meta_rl.recurrent:load_recurrent", "meta_rl.recurrent:TrainRL2", 0,
                 (("no auxiliary loss", {"auxiliary": 0.}), ("no evidence products", {"evidence": False}), ("concatenation", {"head": "concat"}), ("bilinear head", {"head": "bilinear"})), OWN),
     "rl2-plain": Kind("the same without its structure", "meta_rl.recurrent:train_plain", "meta_rl.recurrent:load_plain", "meta_rl.recurrent:TrainPlain", 0, (("no auxiliary loss", {"auxiliary": 0.}),), OWN),
@@ -67,12 +67,12 @@ FAMILIES = {"regimes": {"train": "train", "held-out": "held_out"}, "tasks": {"tr
 class MetaTrain:
     "Settings of `leadlag meta train`."
     output: str = "results/meta_train" # folder of the run; it appears when the run is complete
-    policy: str = "belief"         # no-information, features, concatenated, bilinear, belief, shuffled, recurrent, band, rl2, rl2-plain, gradient or learned
+    policy: str = "belief"         # PPO told nothing: raw, no-information (signals), recurrent; PPO told a belief: concatenated, bilinear, belief, shuffled (the control); band (no training); told nothing, adapting: rl2, rl2-plain, gradient, learned
     seed: int = 0                  # of weights, actions and training paths
-    steps: int = 0                 # bars of experience; 0: what the policy asks for
+    steps: int = 0                 # bars of experience; 0: 400,000 for PPO (a minute), 5,000,000 for rl2, rl2-plain, gradient, 100,000,000 for learned (half an hour of a core)
     family: str = "regimes"        # "regimes" (three, six held out) or "tasks" (a lookback each, six held out)
     rho: float = .3                # share of volatility the leader explains
-    kappa: float = .05             # holding charge
+    kappa: float = .05             # holding charge; the benchmark's first tables are made with 0
     cost: float = .05              # per unit traded, percent
     duration: float | None = None  # mean bars between switches; None: no switches
     belief: str = "filter"         # what it is told, if it is: true, filter, filter7, filter12, grid or learned

@@ -218,7 +218,13 @@ class LearnedPolicy:
     @property
     def width(self): return 3 * len(self.spec.hypotheses) + 6  # entries of what it wants to see
 
-    def act(self, obs): return band_actions(np.asarray(obs), self.spec, .3)  # [n, width] -> [n]
+    def reset(self, n): return None  # there is nothing to forget
+
+    def act(self, obs): # [n, width] -> actions [n]
+        "0 short, 1 flat, 2 long."
+        obs = np.asarray(obs)
+        if obs.ndim != 2 or obs.shape[1] != self.width: raise UsageError(f"observations have shape {obs.shape}: this policy wants [lanes, {self.width}], as of EnvSpec(**policy.sees)")
+        return band_actions(obs, self.spec, .3)
 
     def save(self, path): return write_arrays(path, **dict(zip(LAYERS, self.weights.tables())))
 
