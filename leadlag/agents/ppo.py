@@ -44,7 +44,7 @@ class TrainPPO:
     eval_paths: int = 200        # test paths a regime for the final judgement
     overwrite: bool = False      # replace a finished run of that name, and its log
     log: str | None = None       # write the training's steps to this file for offline learning, e.g. results/offline/ppo.h5
-    log_rollouts: str = "all"    # which of them: all, every:K rollouts, last:N rollouts, or better (than all rollouts before)
+    log_rollouts: str = "all"    # which of them: all, every:K, first:N, last:N, or better (than all rollouts before)
 
     def __post_init__(self):
         at_least(1, whole=True, steps=self.steps, lanes=self.lanes, epochs=self.epochs), at_least(2, whole=True, rollout=self.rollout, batch=self.batch)

@@ -91,8 +91,8 @@ TARGETS = (
 # %% ../../nbs/83_benchmarks.targets.ipynb #dece2644
 def found(table, pick): # a line of the aggregate, or None
     "The line that `pick` names; ablations and steps are empty unless named."
-    here = table["ablation"].isna() & table["step"].isna()
-    for column, value in pick.items(): here &= table[column].isna() if value is None else table[column] == value
+    here = True
+    for column, value in ({"ablation": None, "step": None} | pick).items(): here &= table[column].isna() if value is None else table[column] == value
     return table[here].iloc[0] if here.any() else None
 
 JUDGED = ["what", "gate", "aim", "value", "ci_low", "ci_high", "n", "verdict", "certain", "charged", "charged_low", "charged_high"]
@@ -102,11 +102,11 @@ def apart(row, target): # value, low, high
     if (a := target.apart) is None: return row.iqm, row.ci_low, row.ci_high
     return abs(a - row.iqm), max(row.ci_low - a, a - row.ci_high, 0.), max(a - row.ci_low, row.ci_high - a)
 
-def judge(table):
+def judge(table, targets=TARGETS):
     "Every target with what came out, columns JUDGED: the verdict on the value, whether the whole interval says so, and, where it was run, what comes out under the holding charge."
     import pandas as pd
     lines = []
-    for t in TARGETS:
+    for t in targets:
         row = found(table, t.pick)
         if row is None: lines.append(dict(what=t.what, gate=t.gate, aim=t.aim, verdict="not run")); continue
         value, low, high = apart(row, t)

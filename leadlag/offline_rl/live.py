@@ -74,7 +74,7 @@ class Tape(Memory):
         return {k: rows(v) for k, v in now.items() if k != "wanted"}
 
 # %% ../../nbs/48_offline_rl.live.ipynb #375320ca
-WHEN = {"all": "every rollout", "every": "every:K, one rollout in K", "last": "last:N, the last N", "better": "those whose mean reward exceeds all before them"}
+WHEN = {"all": "every rollout", "every": "every:K, one rollout in K", "first": "first:N, the first N", "last": "last:N, the last N", "better": "those whose mean reward exceeds all before them"}
 
 def schedule(
     when,   # a key of WHEN, with its number behind a colon
@@ -84,9 +84,9 @@ def schedule(
     kind, colon, number = str(when).partition(":")
     choose(kind, WHEN, "schedule of a log")
     if kind in ("all", "better") and colon: raise UsageError(f"schedule {when!r} takes no number: write {kind}")
-    if kind in ("every", "last") and not (number.isdecimal() and 1 <= int(number) < 10**9): raise UsageError(f"schedule {when!r} has no number of rollouts: write {kind}:8")
+    if kind in ("every", "first", "last") and not (number.isdecimal() and 1 <= int(number) < 10**9): raise UsageError(f"schedule {when!r} has no number of rollouts: write {kind}:8")
     n = int(number or 0)
-    return {"all": lambda k, worth, best: True, "every": lambda k, worth, best: k % n == 0,
+    return {"all": lambda k, worth, best: True, "every": lambda k, worth, best: k % n == 0, "first": lambda k, worth, best: k < n,
             "last": lambda k, worth, best: k >= total - n, "better": lambda k, worth, best: worth > best}[kind]
 
 # %% ../../nbs/48_offline_rl.live.ipynb #aa988683
@@ -217,7 +217,7 @@ class TrajectoryLog(Resuming):
 
     def __init__(self,
         path,            # of the set, e.g. training.h5
-        when="all",      # which rollouts: all, every:K, last:N or better
+        when="all",      # which rollouts: all, every:K, first:N, last:N or better
         resume=False,    # go on with an unfinished log of this very training
         overwrite=False, # begin anew; what is there is replaced when the new set is finished
         apart=SHARD,     # steps at least between two states from which log and training can go on
