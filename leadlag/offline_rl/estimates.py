@@ -181,7 +181,7 @@ def estimate(
     for name in estimators: choose(name, ESTIMATORS, "estimator")
     m = data if isinstance(data, Moments) else moments(data if isinstance(data, Panel) else panel(data))
     log, n = m.log, len(m.log.action)
-    if n < 10: raise UsageError(f"{n} episodes are too few to estimate from: log 10 at least, better 60")
+    if n < 10: raise UsageError(f"too few episodes to estimate from ({n}): log 10 at least, better 60")
     way = ways(policy, log)
     (q, g), w = cross_fitted(m, way), weigh(log, way, None if behaviour is None else ways(behaviour, log, drawn=True))
     hidden, known = unseen(log, way), {**by_path(log, way, w, q), **by_position(log, way, w, g)}

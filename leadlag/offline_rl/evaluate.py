@@ -83,10 +83,10 @@ def _mean_gap(table, axis=0):
 def gap_to(
     mine,     # `Judgement` of a policy
     other,    # of another on the same paths
-):            # `Interval` in percent, or None where the other earned nothing
+):            # `Interval` in percent, or None where the other earned as good as nothing: less than a tenth of the oracle's
     "What is missing to another policy, in percent of its score, averaged over regimes."
     if mine.regimes != other.regimes or not np.array_equal(mine.seeds, other.seeds): raise UsageError("the two were judged on different paths: judge both with the same n and seed")
-    if (other.score.sum(0) == 0).any(): return None
+    if (np.abs(other.score.sum(0)) <= .1 * np.abs(other.oracle.sum(0))).any(): return None
     return interval(np.hstack([mine.score, other.score]), _mean_gap)
 
 # %% ../../nbs/72_offline_rl.evaluate.ipynb #cdd4f377

@@ -49,6 +49,7 @@ from .files import hdf5_errors
 from .learners import Learning
 from .log_trajectories import get_teacher
 from .newton import fit_newton
+from .sets import DATASETS, judge_behaviour
 from .schema import MAX_SEED, Dataset, check_bounds, check_episodes, whole_rows
 from .store import check_folder, forget_file, open_store, record_files, recorded_sha256
 
@@ -125,6 +126,7 @@ def _teacher_worth(data, config):
     "The teacher's judgement on the test paths; None, with a sentence, where it cannot be had."
     about = data.about
     try:
+        if about["policy"] in DATASETS: return judge_behaviour(about["policy"], data.spec, config.eval_paths, config.seed)
         _check_teacher(about["policy"], Path(config.dataset))
         return judge(get_teacher(about["policy"], data.spec, about["noise"]), data.spec, config.eval_paths, config.seed)
     except LeadLagError as e: say(f"the teacher cannot be played again ({e}): its columns stay empty")
