@@ -39,7 +39,7 @@ def fit_policy(
 
 # %% ../../nbs/74_offline_rl.algorithms.ipynb #9e5d5103
 TRIALS = {"bc-logistic": [{"strength": s} for s in (1., 1000.)], "bc": [{"updates": n} for n in (500, 2000)],
-          "cql": [{"alpha": a} for a in (.03, .1, .3, 1.)], "iql": [{"expectile": e, "beta": b} for e, b in ((.7, 3.), (.8, 10.), (.9, 10.))],
+          "cql": [{"alpha": a} for a in (.01, .03, .1, .3)], "iql": [*({"expectile": e, "beta": b} for e, b in ((.7, 3.), (.8, 10.), (.9, 10.))), {"counterfactual": True}],
           "fqi": [{"gamma": .5}, {"gamma": .7}, {"counterfactual": True}]}
 
 def fit_trials(
