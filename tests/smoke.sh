@@ -20,6 +20,12 @@ for made in meta_rl/{train_regimes.csv,test_regimes.csv,meta_agent.json,meta_ana
   test -s "$made" || { echo "smoke: $made is missing or empty" >&2; exit 1; }
 done
 for folder in meta_rl results/offline results/online; do step leadlag verify "$folder"; done
+step leadlag offline set --name wrong-rules --episodes 45 --output logs/wrong.h5
+step leadlag offline train --dataset logs/wrong.h5 --algorithm iql --updates 100 --eval-paths 8
+step leadlag offline consolidate --dataset logs/wrong.h5 --output plain/wrong.h5
+MINARI_DATASETS_PATH="$work/minari" step leadlag offline to-minari leadlag/wrong-v0 --dataset logs/wrong.h5
+for made in logs/{policy.npz,offline_estimates.csv,offline_curve.csv,dataset_card.md} plain/wrong.h5; do test -s "$made" || { echo "smoke: $made is missing or empty" >&2; exit 1; }; done
+for made in logs plain/wrong.h5; do step leadlag verify "$made"; done
 printf 'x' >>meta_rl/meta_analysis.csv
 if leadlag verify meta_rl 2>/dev/null; then echo "smoke: verify did not notice an edited file" >&2; exit 1; fi
 step leadlag meta benchmark --budget smoke --output results/meta_benchmark >/dev/null

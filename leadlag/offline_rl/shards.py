@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from ..core import DataError, LeadLagError, UsageError, atomic_path, dumps, read_json, say, write_json
-from ..governance.dataset import MANIFEST, extend_manifest, file_sha256
+from ..governance.dataset import MANIFEST, extend_manifest, file_sha256, record_sidecar
 from .files import (MAX_SHARDS, check_shard, clear_leftovers, contents_of, hdf5_errors, open_plain, shard_name, shards_folder, write_about, write_columns,
                                       write_contents, write_store)
 from .schema import BLOCK, SCHEMA, START, as_columns, check_about, check_order, check_values, ended, same_about, whole_rows
@@ -295,5 +295,6 @@ def consolidate(config: Consolidate) -> Path:
         finally: os.close(lock) if lock is not None else None
     if same and (path.parent/MANIFEST).exists(): extend_manifest(path.parent, [path.name], config={"consolidated": path.name}); forget_file(path.parent, *old)
     if same: shutil.rmtree(shards_folder(path))
+    else: record_sidecar(output, config={"consolidated": path.name}, parents=[path], title="Trajectories for offline learning, in one file")
     say(f"{output}: {len(open_store(output))} steps in one file of {output.stat().st_size / 1e6:.3g} MB")
     return output
