@@ -129,17 +129,16 @@ def from_sb3(model) -> NumpyPolicy:
 
 # %% ../../nbs/50_agents.ppo.ipynb #7916a6ed
 def save_state(model, folder, curve):
-    "Write tensors (state.pt) and then state.json, each whole or not at all."
+    "Write state.pt, whole or not at all."
     import io, torch
     lanes, (kind, keys, pos, has, gauss) = model.env.lanes, np.random.get_state()
     torch.save({"policy": model.policy.state_dict(), "optimizer": model.policy.optimizer.state_dict(), "torch": torch.get_rng_state(),
                 "numpy": torch.from_numpy(keys.astype(np.int64)), "cursor": torch.from_numpy(lanes.cursor.copy()),
-                "account": torch.from_numpy(lanes.account.copy()), "steps": model.num_timesteps, "updates": model._n_updates,
+                "account": torch.from_numpy(lanes.account.copy()), "steps": model.num_timesteps, "updates": model._n_updates, "curve": curve,
                 "numpy_rest": [int(pos), int(has), float(gauss)], "first": torch.from_numpy(np.asarray(model._last_episode_starts).copy()),
                 "memory": [[part.clone() for part in who] for who in getattr(model, "_last_lstm_states", ())]},
                buffer := io.BytesIO())
     write_atomic(folder / "state.pt", buffer.getvalue())
-    write_json(folder / "curve.json", curve)
 
 def load_state(model, folder):
     "Put a model and its lanes back to a saved state; returns the learning curve so far."
@@ -158,7 +157,7 @@ def load_state(model, folder):
     model._last_obs, model._last_episode_starts = getattr(model.env, "shown", np.copy)(lanes.obs), saved["first"].numpy()
     if saved["memory"]: model._last_lstm_states = type(model._last_lstm_states)(*map(tuple, saved["memory"]))
     model.num_timesteps, model._n_updates = saved["steps"], saved["updates"]
-    return read_json(folder / "curve.json")
+    return saved["curve"]
 
 # %% ../../nbs/50_agents.ppo.ipynb #c8fc35ec
 def validate(model, config, n=24):
