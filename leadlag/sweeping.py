@@ -93,11 +93,12 @@ def sweep_verb(config: SweepVerb) -> Path:
     cells, out = verb_cells(" ".join(config.verb), config.grid, config.seeds), Path(config.output)
     done = sweep("leadlag.sweeping:do_cell", cells, out, config.workers, config.timeout or None, config.memory, config.address, read_shard(config.shard))
     if done.missing: say(f"{done.missing} of {len(cells)} cells belong to other shares and are not done yet: rows.csv has those that are")
-    others = len([*Path(out, "cells").glob("*.json")]) - (len(cells) - len(done.failed) - done.missing)
+    n = len(cells) - len(done.failed) - done.missing
+    others = len([*Path(out, "cells").glob("*.json")]) - n
     if others > 0: say(f"{others} finished cell{'s' * (others > 1)} of other grids lie{'s' * (others == 1)} in {out} too and {'is' if others == 1 else 'are'} not in this table: ask for {'it' if others == 1 else 'them'} again, or give each grid an --output of its own")
     write_atomic(out / "rows.csv", pd.DataFrame(done.rows).to_csv(index=False))
     if config.json: print(dumps(done.rows), end="")
-    else: print(f"{out / 'rows.csv'}: {len(done.rows)} rows of {(n := len(cells) - len(done.failed) - done.missing)} cell{'s' * (n != 1)}")
+    else: print(f"{out / 'rows.csv'}: {len(done.rows)} rows of {n} cell{'s' * (n != 1)}")
     if done.failed: raise LeadLagError(f"{len(done.failed)} of {len(cells)} cells failed, the first: {next(iter(done.failed.values()))}; the same command tries them again")
     if not done.missing: record_manifest(out, config={"verb": config.verb, "grid": config.grid, "seeds": config.seeds}, title=f"{' '.join(config.verb)}, many times over")
     return out

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FIXED', 'TASKS', 'SWITCHING', 'HARD', 'KAPPA', 'WHERE', 'TARGETS', 'JUDGED', 'ADAPTING', 'COLOUR', 'PAIRS', 'MARKETS',
            'SHOWN', 'PICTURES', 'ABOUT', 'PROVISOS', 'beside', 'derived', 'kept', 'Target', 'ratio', 'mae', 'found',
-           'apart', 'judge', 'called', 'plot_policies', 'plot_heat', 'plot_curves', 'plot_adaptation', 'improvements',
-           'draw', 'ratios', 'markdown', 'readme_table', 'every_policy', 'transfer_page']
+           'apart', 'judge', 'in_market', 'called', 'plot_policies', 'plot_heat', 'plot_curves', 'plot_adaptation',
+           'improvements', 'draw', 'ratios', 'markdown', 'readme_table', 'every_policy', 'transfer_page']
 
 # %% ../../nbs/83_benchmarks.targets.ipynb #6871e29e
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ TARGETS = (
     Target("its training minus held-out, at most", .05, .02, ratio("PPO, belief of 12", "train − held-out", metric="gap"), True),
     Target("structured RL², three regimes", .93, .96, ratio("RL², structured")),
     Target("its last minus first 32 bars", .03, .05, ratio("RL², structured", metric="last minus first")),
-    *(Target(f"tasks, told nothing, {split}: {name}", gate, aim, ratio(name, split, "tasks")) for split, gate, aim in (("train", .925, .94), ("held-out", .90, .935)) for name in ("RL², structured", "learned belief", "grid")),
+    *(Target(f"tasks, told nothing, {split}: {name}", gate, aim, ratio(name, split, "tasks")) for split, gate, aim in (("train", .925, .94), ("held-out", .90, .935)) for name in ("RL², structured", "learned belief")),
     *(Target(f"lookback MAE ratio: {what}", gate, aim, mae("bayes+abstain", split, metric=metric), True) for what, split, metric, gate, aim in
       (("same regimes", "same_regimes", "mae_ratio", .40, .16), ("held-out", "held_out", "mae_ratio", .55, .28), ("realised, held-out", "held_out", "mae_ratio_realised", .70, .57))),
     Target("swap: MAE ratio", 1., .20, mae("bayes+abstain", "held_out", "swap"), True),
@@ -118,6 +118,11 @@ def judge(table, targets=TARGETS):
     return pd.DataFrame(lines, columns=JUDGED)
 
 # %% ../../nbs/83_benchmarks.targets.ipynb #ddbcd0c2
+def in_market(table, at):
+    "The lines of one market."
+    family, rho, duration = at
+    return table[(table.family == family) & (table.rho == rho) & (table.duration.isna() if duration is None else table.duration == duration)]
+
 def called(at): # text
     "A market, for people."
     family, rho, duration = at
@@ -125,24 +130,20 @@ def called(at): # text
 
 def plot_policies(table, at=FIXED, kappa=0., ax=None):
     "IQM and interval of every policy in one market: regimes trained on (full) and held out (hollow)."
-    family, rho, duration = at
-    t = table[(table.metric == "ratio") & (table.regime == "mean") & (table.family == family) & (table.rho == rho) & (table.kappa == kappa)]
-    t = t[t.duration.isna() if duration is None else t.duration == duration]
+    t = in_market(table[(table.metric == "ratio") & (table.regime == "mean") & (table.kappa == kappa)], at)
     label = t.policy + t.ablation.map(lambda a: "" if a != a else f": {a}")
     order = t.assign(label=label)[t.split == "train"].sort_values("iqm").label.tolist()
     ax = axes(ax, figsize=(7, .27 * len(order) + 1))
     for split, colour, shift, fill in (("train", COLOURS[0], .14, COLOURS[0]), ("held-out", COLOURS[1], -.14, "white")):
         s = t.assign(label=label)[t.split == split].set_index("label").reindex(order)
         y = np.arange(len(order)) + shift
-        ax.hlines(y, s.ci_low, s.ci_high, color=colour), ax.plot(s.iqm, y, "o", ms=4, color=colour, mfc=fill, label=f"{split} {family}")
+        ax.hlines(y, s.ci_low, s.ci_high, color=colour), ax.plot(s.iqm, y, "o", ms=4, color=colour, mfc=fill, label=f"{split} {at[0]}")
     ax.set_yticks(range(len(order)), order), ax.set_xlabel("ratio to the paired oracle"), ax.legend(loc="lower right"), ax.axvline(1, color="k", lw=.8), ax.set_title(called(at), fontsize=9, loc="left")
     return ax
 
 def plot_heat(table, at=FIXED, ax=None):
     "Ratio of every policy in every regime of one market."
-    family, rho, duration = at
-    t = table[(table.metric == "ratio") & (table.regime != "mean") & (table.family == family) & (table.rho == rho) & (table.kappa == 0) & table.ablation.isna()]
-    t = t[t.duration.isna() if duration is None else t.duration == duration]
+    t = in_market(table[(table.metric == "ratio") & (table.regime != "mean") & (table.kappa == 0) & table.ablation.isna()], at)
     grid = t.pivot(index="policy", columns="regime", values="iqm")[list(dict.fromkeys(t.regime))]
     grid = grid.loc[grid.mean(axis=1).sort_values(ascending=False).index]
     ax = axes(ax, figsize=(.75 * grid.shape[1] + 2, .26 * len(grid) + 1))
@@ -158,9 +159,8 @@ COLOUR = {name: (COLOURS[i % len(COLOURS)], "-" if i < len(COLOURS) else "--") f
 
 def plot_curves(table, at=FIXED, split="train", least=.5, ax=None):
     "Adaptation from zero evidence, a point each 32 bars, with intervals; policies that never reach `least` are named instead of drawn."
-    family, rho, duration = at
-    t = table[(table.metric == "ratio by block") & (table.family == family) & (table.rho == rho) & (table.kappa == 0) & (table.split == split) & table.ablation.isna() & table.policy.isin(ADAPTING)]
-    t, ax = t[t.duration.isna() if duration is None else t.duration == duration], axes(ax, figsize=(6, 3.2))
+    t = in_market(table[(table.metric == "ratio by block") & (table.kappa == 0) & (table.split == split) & table.ablation.isna() & table.policy.isin(ADAPTING)], at)
+    ax = axes(ax, figsize=(6, 3.2))
     reached = t.groupby("policy", sort=False)["iqm"].max()
     poor, t = [name for name, v in reached.items() if v < least], t[t.policy.map(reached) >= least]
     for name in (n for n in ADAPTING if (t.policy == n).any()):
@@ -168,7 +168,7 @@ def plot_curves(table, at=FIXED, split="train", least=.5, ax=None):
         s = t[t.policy == name].sort_values("step")
         ax.plot(s.step + 16, s.iqm, "o", ls=line, ms=3, color=colour, label=name), ax.fill_between(s.step + 16, s.ci_low, s.ci_high, color=colour, alpha=.15)
     ax.set_xlabel("bar since zero evidence"), ax.set_ylabel("ratio to the oracle"), ax.axhline(1, color="k", lw=.8, ls=":"), ax.set_ylim(max(0, t.iqm.min() - .05), 1.03)
-    ax.set_title(f"{split} {family}" + (f" (never above {least:g}: {', '.join(poor)})" if poor else ""), fontsize=9, loc="left")
+    ax.set_title(f"{split} {at[0]}" + (f" (never above {least:g}: {', '.join(poor)})" if poor else ""), fontsize=9, loc="left")
     return ax
 
 def plot_adaptation(table, at=FIXED): # the left Axes
@@ -200,7 +200,7 @@ def draw(rows, table, folder):
     "Write the table of targets, that of improvements, and the figures."
     write_atomic(folder / "targets.csv", judge(table).to_csv(index=False)), write_atomic(folder / "improvements.csv", improvements(rows).to_csv(index=False))
     for name, at in (("fixed", FIXED), ("switching", SWITCHING), ("tasks", TASKS)):
-        if not ((table.family == at[0]) & (table.policy == "grid") & (table.duration.isna() if at[2] is None else table.duration == at[2])).any(): continue
+        if not (in_market(table, at).policy == "grid").any(): continue
         save_figure(plot_policies(table, at), folder / f"{name}.png"), save_figure(plot_adaptation(table, at), folder / f"{name}_adaptation.png")
         if name != "tasks": save_figure(plot_heat(table, at), folder / f"{name}_regimes.png")
 
@@ -215,8 +215,8 @@ def ratios(table, kappa=0., ablations=False): # DataFrame of text: policies × (
     t = table[(table.metric == "ratio") & (table.regime == "mean") & (table.kappa == kappa)]
     if not ablations: t = t[t.ablation.isna()]
     columns, best = {}, None
-    for name, (family, rho, duration) in MARKETS.items():
-        here = t[(t.family == family) & (t.rho == rho) & (t.duration.isna() if duration is None else t.duration == duration)]
+    for name, at in MARKETS.items():
+        here = in_market(t, at)
         for split in ("train", "held-out"):
             s = here[here.split == split]
             label = [p if a != a else f"{p}: {a}" for p, a in zip(s.policy, s.ablation)]

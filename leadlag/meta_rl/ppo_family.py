@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOOKS', 'FIELDS', 'sigmoid', 'MEMBERS', 'KERNELS', 'TOLD', 'RECIPE', 'products', 'sums', 'to_bytes', 'read_header',
-           'lstm_step', 'band_actions', 'shuffle', 'reorder', 'FamilyPolicy', 'load_family', 'Member', 'kernels',
-           'sees_for', 'seen_by', 'judge', 'markets', 'extractor', 'training_env', 'setting', 'make_member',
+           'lstm_step', 'band_actions', 'shuffle', 'reorder', 'check_seen', 'FamilyPolicy', 'load_family', 'Member',
+           'kernels', 'sees_for', 'seen_by', 'judge', 'markets', 'extractor', 'training_env', 'setting', 'make_member',
            'read_member', 'validation', 'check_member', 'train_member']
 
 # %% ../../nbs/64_meta_rl.ppo_family.ipynb #5b3fa81b
@@ -86,6 +86,10 @@ def reorder(obs, order): # order [lanes, n]
     return np.concatenate([np.take_along_axis(obs[:, :order.shape[1]], order, 1), obs[:, order.shape[1]:]], 1)
 
 # %% ../../nbs/64_meta_rl.ppo_family.ipynb #8846eb17
+def check_seen(obs, policy):
+    "`UsageError` unless these are observations [lanes, width] as `policy` wants to see them."
+    if obs.ndim != 2 or obs.shape[1] != policy.width: raise UsageError(f"observations have shape {obs.shape}: this policy wants [lanes, {policy.width}], as of EnvSpec(observe={policy.spec.observe!r}, …)")
+
 class FamilyPolicy:
     "A policy that acts with numpy alone; deterministic."
 
@@ -110,7 +114,7 @@ class FamilyPolicy:
     def act(self, obs): # [n, width] -> actions [n]
         "0 short, 1 flat, 2 long."
         obs = np.asarray(obs, np.float32)
-        if obs.ndim != 2 or obs.shape[1] != self.width: raise UsageError(f"observations have shape {obs.shape}: this policy wants [lanes, {self.width}], as of EnvSpec(observe={self.spec.observe!r}, …)")
+        check_seen(obs, self)
         if (self.lstm is not None or self.shuffled) and self.lanes != len(obs): raise UsageError(f"{len(obs)} observations for a policy that was reset for {self.lanes}: call reset({len(obs)}) before a batch of episodes")
         return band_actions(obs, self.spec, self.rho) if self.rho is not None else self.logits(obs).argmax(1)
 

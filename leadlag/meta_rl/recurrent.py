@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PLACE', 'DIALS', 'ODD', 'PLAIN', 'sigmoid', 'remember', 'likelihoods', 'advance', 'knots', 'shapes', 'weights',
-           'forecasts', 'RecurrentPolicy', 'load_recurrent', 'TrainRL2', 'make_structured', 'to_recurrent', 'train_rl2',
-           'plain_shapes', 'plain_step', 'earned', 'PlainPolicy', 'load_plain', 'TrainPlain', 'make_plain',
-           'plain_loss', 'train_plain']
+           'forecasts', 'check_evidence', 'RecurrentPolicy', 'load_recurrent', 'TrainRL2', 'make_structured',
+           'to_recurrent', 'train_rl2', 'plain_shapes', 'plain_step', 'earned', 'PlainPolicy', 'load_plain',
+           'TrainPlain', 'make_plain', 'plain_loss', 'train_plain']
 
 # %% ../../nbs/64_meta_rl.recurrent.ipynb #3878246d
 import math
@@ -77,6 +77,11 @@ def forecasts(xp, head, a, row, h, P): # forecast and outlook [...]
     return (w * S + drift / N).sum(-1), (w * D + drift / N).sum(-1) / (1 - DISCOUNT)
 
 # %% ../../nbs/64_meta_rl.recurrent.ipynb #679af68e
+def check_evidence(obs, h):
+    "`UsageError` unless these are observations of evidence, as many as the memory `h` has rows."
+    if obs.ndim != 2 or obs.shape[1] < POSITION: raise UsageError(f"observations have shape {obs.shape}: this policy sees evidence, {POSITION} entries or more a row")
+    if h is None or len(h) != len(obs): raise UsageError(f"{len(obs)} observations for a memory of {0 if h is None else len(h)}: call reset({len(obs)}) before a batch of episodes")
+
 class RecurrentPolicy:
     "A policy with a memory that acts with numpy alone; deterministic."
     sees = SEES
@@ -95,8 +100,7 @@ class RecurrentPolicy:
     def outlook(self, obs): # [n, width] -> forecast and outlook [n], units of volatility
         "Take in one bar."
         obs, a = np.asarray(obs, np.float32), self.known
-        if obs.ndim != 2 or obs.shape[1] < POSITION: raise UsageError(f"observations have shape {obs.shape}: this policy sees evidence, {POSITION} entries or more a row")
-        if self.h is None or len(self.h) != len(obs): raise UsageError(f"{len(obs)} observations for a memory of {0 if self.h is None else len(self.h)}: call reset({len(obs)}) before a batch of episodes")
+        check_evidence(obs, self.h)
         seen = obs[:, :MARKET] * a["mask"]
         self.h = remember(np, seen @ a["wx"] + a["bx"], self.h, a["wh"], a["bh"])
         if self.head == "posterior":
@@ -210,8 +214,7 @@ class PlainPolicy:
     def act(self, obs):
         "0 short, 1 flat, 2 long."
         obs = np.asarray(obs, np.float32)
-        if obs.ndim != 2 or obs.shape[1] < POSITION: raise UsageError(f"observations have shape {obs.shape}: this policy sees evidence, {POSITION} entries or more a row")
-        if self.h is None or len(self.h) != len(obs): raise UsageError(f"{len(obs)} observations for a memory of {0 if self.h is None else len(self.h)}: call reset({len(obs)}) before a batch of episodes")
+        check_evidence(obs, self.h)
         q = obs[:, POSITION:POSITION + 1]
         self.h, p, _ = plain_step(np, self.arrays, obs, self.h, q, earned(obs, q, self.before, self.toll))
         self.before, self.toll = q, obs[:, TOLL:TOLL + 1]

@@ -21,7 +21,7 @@ from ..engine.spec import EnvSpec
 from ..estimators.learned import LAYERS, LearnedBelief, entries, fill_inputs, load_belief
 from ..markets.regimes import TRAIN, get_regimes
 from ..markets.synthetic import DISCOUNT, draw_path, simulate
-from .ppo_family import band_actions
+from .ppo_family import band_actions, check_seen
 from .profit import restore, save_state
 
 # %% ../../nbs/66_meta_rl.train_belief.ipynb #0031a87f
@@ -223,7 +223,7 @@ class LearnedPolicy:
     def act(self, obs): # [n, width] -> actions [n]
         "0 short, 1 flat, 2 long."
         obs = np.asarray(obs)
-        if obs.ndim != 2 or obs.shape[1] != self.width: raise UsageError(f"observations have shape {obs.shape}: this policy wants [lanes, {self.width}], as of EnvSpec(**policy.sees)")
+        check_seen(obs, self)
         return band_actions(obs, self.spec, .3)
 
     def save(self, path): return write_arrays(path, **dict(zip(LAYERS, self.weights.tables())))
