@@ -141,6 +141,20 @@ def test_a_set_of_theirs_without_the_collector(minaris_folder, tmp_path):
     assert data.spec == ForeignSpec("made-up/buffers-v3", 5, 4) and set(data.action) == {0, 1, 2, 3} and data.about["actions"] == ["1", "2", "3", "4"] and (data.probability == .25).all()
     assert np.array_equal(data.rows(data.episode == 7).observation, np.array(buffers[7].observations[:-1])) and data.terminated.sum() == 20 and data.seed[0] == buffers[0].seed
     learns(data, tmp_path)
+    by_command("made-up/buffers-v3", tmp_path/"results")
+
+def by_command(id, folder):
+    "`leadlag offline train` on a set of another world: what can be said is said, and nothing else."
+    from leadlag.core import read_json
+    from leadlag.governance.provenance import verify
+    from leadlag.offline_rl.algorithms import load_offline
+    from leadlag.offline_rl.train_offline import TrainOffline, train_offline
+    for algorithm, file in (("bc-logistic", "policy.json"), ("iql", "policy.npz")):
+        train_offline(TrainOffline(id, output_dir=str(folder), algorithm=algorithm, updates=200))
+        found = read_json(folder/"offline_results.json")
+        assert verify(folder).ok and found["reward"] is None and found["teacher_reward"] is None and found["market"] == id and load_offline(folder/file).spec.actions == 4
+        if algorithm == "bc-logistic": assert found["accuracy"] > .9  # by chance a quarter
+    with pytest.raises(UsageError, match="is of made-up/buffers-v3"): train_offline(TrainOffline(id, output_dir=str(folder), algorithm="iql", tune=True, updates=20))
 
 def learns(data, folder):
     "Every learner takes the set; a clone is right mostly; a policy comes back from its file."

@@ -73,7 +73,8 @@ def tune(
     by="bets",         # estimator
 ) -> tuple:            # policy, settings chosen, list of dicts: settings and estimate of every trial
     "Fit every trial on the one, and choose by an estimate from the other."
-    ranked = rank(fit_trials(train, algorithm, config, strength, support), test, by)
+    log = panel(test)  # refused before the work
+    ranked = rank(fit_trials(train, algorithm, config, strength, support), log, by)
     table = [{**trial, "estimate": e.value, "low": e.low, "high": e.high, "ess": e.ess, "note": e.note} for trial, _, e in ranked]
     trial, policy, best = ranked[0]
     if not best.note: return policy, trial, table

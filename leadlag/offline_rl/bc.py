@@ -10,7 +10,8 @@ __all__ = ['FORMAT', 'NEVER', 'LogisticPolicy', 'policy_from_json', 'load_logist
 from dataclasses import dataclass
 import numpy as np
 from ..core import COLOURS, DataError, UsageError, axes, read_json, write_json
-from .store import Dataset, spec_from_dict, spec_to_dict
+from .from_minari import read_spec
+from .store import Dataset, spec_to_dict
 from ..engine.spec import EnvSpec
 
 # %% ../../nbs/71_offline_rl.bc.ipynb #49935655
@@ -60,7 +61,7 @@ def policy_from_json(
     a, d = arrays["weights"].shape if arrays["weights"].ndim == 2 else (0, 0)
     if not a * d or [arrays[k].shape for k in ("mean", "scale", "intercept")] != [(d,), (d,), (a,)] or (arrays["scale"] <= 0).any():
         raise DataError("the arrays of the policy do not fit together: train it again")
-    return LogisticPolicy(spec=spec_from_dict(state["spec"]), **{k: v.astype(float) for k, v in arrays.items()})
+    return LogisticPolicy(spec=read_spec(state["spec"]), **{k: v.astype(float) for k, v in arrays.items()})
 
 def load_logistic(path) -> LogisticPolicy:
     "Read what `save` wrote; `UsageError` if it is missing, `DataError` if it is anything else. Never runs code."

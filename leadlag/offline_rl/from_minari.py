@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FILTERS', 'UNPACKS', 'INFOS', 'FromMinari', 'read_space', 'shape_of', 'checked_array', 'seed_of', 'read_episode',
-           'ForeignSpec', 'read_spec', 'widths_of', 'ForeignData', 'about_of', 'likely', 'read_rows', 'read_minari',
-           'as_dataset', 'from_minari']
+           'ForeignSpec', 'read_spec', 'widths_of', 'ForeignData', 'about_of', 'likely', 'read_rows', 'minari_file',
+           'read_minari', 'as_dataset', 'from_minari']
 
 # %% ../../nbs/49_offline_rl.from_minari.ipynb #fb33198f
 from dataclasses import dataclass
@@ -169,16 +169,22 @@ def read_rows(file, told, width, actions, first, ours) -> dict: # columns
     return rows
 
 # %% ../../nbs/49_offline_rl.from_minari.ipynb #2f120658
-def read_minari(
+def minari_file(
     id,        # what Minari calls it, or its folder
     root=None, # folder of Minari's data sets; None: Minari's own
+) -> Path:
+    "The file that holds the rows of a set of Minari's; its metadata lie beside it."
+    home = Path(id) if Path(id).is_dir() else minari_folder(str(id), root)
+    if not home.is_dir(): raise UsageError(f"{home} does not exist: check the name, or fetch the set with `minari download {id}`")
+    return (home/"data" if (home/"data").is_dir() else home)/"main_data.hdf5"
+
+def read_minari(
+    id,        # as for `minari_file`
+    root=None, # as for `minari_file`
 ) -> Dataset:
     "A set of Minari's in memory, whoever made it; runs nothing that lies in it."
     import h5py
-    home = Path(id) if Path(id).is_dir() else minari_folder(id, root)
-    home = home/"data" if (home/"data").is_dir() else home
-    file = home/"main_data.hdf5"
-    if not home.is_dir(): raise UsageError(f"{home} does not exist: check the name, or fetch the set with `minari download {id}`")
+    file = minari_file(id, root); home = file.parent
     told = read_json(home/"metadata.json")
     try:
         if not isinstance(told, dict): raise DataError("its metadata are no table: have Minari write it again")
@@ -210,7 +216,7 @@ def from_minari(config: FromMinari) -> Path: # the set
     data = read_minari(config.id)
     why = f"is of {data.spec.market}, and a store holds the lead-lag market" if isinstance(data, ForeignData) else "has no probabilities of its behaviour, which a store must hold" if np.isnan(data.probability).any() else \
           "has no true regimes, which a store of the synthetic market must hold" if data.spec.synthetic and data.regime.min() < 0 else ""
-    if why: raise UsageError(f"{config.id} {why}: learn from `read_minari({config.id!r})` in memory")
+    if why: raise UsageError(f"{config.id} {why}: learn from it as it is, with `leadlag offline train --dataset {config.id}`")
     with ShardWriter(output, data.about, overwrite=config.overwrite) as writer:
         for a in range(0, len(data), BLOCK): writer.append({name: getattr(data, name)[a:a + BLOCK] for name in SCHEMA})
     facts = record_set(output, config={"id": config.id}, seed=data.about["seed"], title=f"Trajectories from {config.id}")

@@ -128,8 +128,8 @@ def copy_of(lanes) -> Lanes:
 def chances(policy, obs): # [n, A] float32
     "A stable-baselines3 policy's probabilities of all actions; without its distribution, which costs as much as its network."
     import torch
-    with torch.no_grad():
-        features = policy.extract_features(torch.as_tensor(obs, device=policy.device), policy.pi_features_extractor)
+    with torch.inference_mode():
+        features = policy.extract_features(torch.as_tensor(obs, device=policy.action_net.weight.device), policy.pi_features_extractor)
         return torch.softmax(policy.action_net(policy.mlp_extractor.forward_actor(features)), 1).cpu().numpy()
 
 def values(policy, obs): # [n] float32

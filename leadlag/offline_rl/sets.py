@@ -39,18 +39,18 @@ def parts_of(
     return [LogTrajectories(episodes=(episodes - number - 1) // len(parts) + 1, policy=teacher, noise=noise, observe=observe, seed=seed_for("offline-set", name, number, seed) % (MAX_SEED + 1), **settings)
             for number, (teacher, noise) in enumerate(parts)]
 
-def set_blocks(parts): # of `parts_of` -> blocks for a writer
+def set_blocks(parts, first=0): # of `parts_of`, and the episode to begin with -> blocks for a writer
     "The episodes of one trader after another."
     start = 0
     for number, config in enumerate(parts):
-        for block in trajectory_blocks(config, get_teacher(config.policy, spec_of(config), config.noise)):
+        for block in trajectory_blocks(config, get_teacher(config.policy, spec_of(config), config.noise), max(first - start, 0)):
             yield {**block, "episode": block["episode"] + start, "policy": np.full(len(block["action"]), number)}
         start += config.episodes
 
 def about_set(name, parts, seed) -> dict:
     "What a set says of itself; one trader's is a log like any other."
-    names = [f"{p.policy}{f' with {p.noise:.0%} noise' if p.noise else ''}" for p in parts]
     alone = len(parts) == 1
+    names = [f"{p.policy}{f' with {p.noise:.0%} noise' if p.noise else ''}{'' if alone else f', {p.episodes} episodes'}" for p in parts]
     return make_about(spec_of(parts[0]), parts[0].policy if alone else name, names, noise=parts[0].noise if alone else 0., seed=seed)
 
 def make_set(name, episodes, observe="belief", seed=0, **settings) -> Dataset: # `policy` tells the parts
@@ -72,14 +72,17 @@ class LogSet:
     kappa: float = .05           # holding charge
     duration: float | None = None  # mean bars between switches within an episode; None: no switches
     overwrite: bool = False      # replace the set that is there
+    resume: bool = False         # go on where an interrupted log stopped
 
 def log_set(config: LogSet) -> Path:
     "Log a set of the table: offline_dataset.h5, offline_metadata.json, dataset_card.md and data_manifest.json."
-    settings = {k: v for k, v in asdict(config).items() if k not in ("output", "overwrite")}
+    settings = {k: v for k, v in asdict(config).items() if k not in ("output", "overwrite", "resume")}
     parts = parts_of(**settings)
-    output, about = check_output(replace(parts[0], output=config.output, overwrite=config.overwrite)), about_set(config.name, parts, config.seed)
-    with ShardWriter(output, about, overwrite=config.overwrite) as writer:
-        for block in set_blocks(parts): writer.append(block)
+    output, about = check_output(replace(parts[0], output=config.output, overwrite=config.overwrite, resume=config.resume)), about_set(config.name, parts, config.seed)
+    with ShardWriter(output, about, config.resume, config.overwrite) as writer:
+        if writer.next_episode > config.episodes: raise UsageError(f"{output} has {writer.next_episode} episodes already: give --episodes {writer.next_episode} or more, or --overwrite")
+        if writer.rows: say(f"{output}: goes on with episode {writer.next_episode}, behind {writer.rows} steps")
+        for block in set_blocks(parts, writer.next_episode): writer.append(block)
     facts = record_set(output, config=settings, seed=config.seed, title="Trajectories for offline learning")
     say(f"{output}: {facts['episodes']} episodes, {facts['steps']} steps of {', '.join(about['policies'])}")
     return output

@@ -12,6 +12,7 @@ import numpy as np
 from ..core import DataError, UsageError
 from ..engine.spec import EnvSpec, observation_names
 from .counterfactual import HELD, holding
+from .from_minari import ForeignSpec
 from ..stats.aggregate import Interval, interval
 
 # %% ../../nbs/72_offline_rl.value.ipynb #5ca16e02
@@ -39,13 +40,15 @@ class Panel:
 def panel(
     data,  # `Dataset` of whole episodes
 ) -> Panel:
-    "A log as a rectangle; `UsageError` for one that is none."
+    "A log as a rectangle; `UsageError` for one that is none, or that does not tell what an estimate needs."
+    if isinstance(data.spec, ForeignSpec): raise UsageError(f"the log is of {data.spec.market}: estimates are made of what is known of positions and tolls in the lead-lag market")
     step = np.asarray(data.step); length = int(step.max()) + 1
     starts = np.flatnonzero(step == 0); sizes = np.diff(np.append(starts, len(step)))
     if (sizes != length).any(): raise UsageError(f"episode {int((sizes != length).argmax())} of the log has {sizes[sizes != length][0]} decisions and others {length}: estimates need whole episodes of one length, leave it out")
     if data.spec.execution_lag: raise UsageError(f"the log has execution_lag {data.spec.execution_lag}: orders under way are a state of their own; estimates are made for execution_lag 0")
     shaped = lambda v: np.asarray(v).reshape(len(starts), length, *np.shape(v)[1:])
     log = Panel(shaped(data.observation), shaped(data.action).astype(int), shaped(data.reward).astype(float), shaped(data.probability).astype(float), data.spec)
+    if np.isnan(log.probability).any(): raise UsageError("the log does not tell the probabilities of its actions: learning needs none, estimates do; log them (infos probability or action_probs in a Minari set)")
     if not (log.taken > 0).all(): raise DataError("the log has an action that its behaviour never takes, by its own probabilities: log the data again")
     return log
 
