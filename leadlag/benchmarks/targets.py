@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['FIXED', 'TASKS', 'SWITCHING', 'HARD', 'KAPPA', 'WHERE', 'TARGETS', 'JUDGED', 'ADAPTING', 'COLOUR', 'PAIRS', 'MARKETS',
-           'SHOWN', 'PICTURES', 'ABOUT', 'PROVISOS', 'beside', 'derived', 'kept', 'Target', 'ratio', 'mae', 'found',
-           'apart', 'judge', 'in_market', 'called', 'plot_policies', 'plot_heat', 'plot_curves', 'plot_adaptation',
-           'improvements', 'draw', 'ratios', 'markdown', 'readme_table', 'every_policy', 'transfer_page']
+           'SHOWN', 'CHARGED', 'PICTURES', 'ABOUT', 'PROVISOS', 'beside', 'derived', 'kept', 'Target', 'ratio', 'mae',
+           'found', 'apart', 'judge', 'in_market', 'called', 'plot_policies', 'plot_heat', 'plot_curves',
+           'plot_adaptation', 'improvements', 'draw', 'ratios', 'markdown', 'readme_table', 'every_policy',
+           'judged_text', 'counted', 'transfer_page']
 
 # %% ../../nbs/83_benchmarks.targets.ipynb #6871e29e
 from dataclasses import dataclass
@@ -243,17 +244,27 @@ def every_policy(table, kappa): # lines
         if part.shape[1]: lines += ["", markdown(part[(part != "").any(axis=1)])]
     return lines
 
+CHARGED = "under a holding charge of .05"
+
+def judged_text(targets): # DataFrame of text, a line a target: gate, aim, came out, verdict, and CHARGED if there is such
+    "What `judge` found, for people."
+    said = targets.assign(**{c: [f"{v:.3g}" for v in targets[c]] for c in ("gate", "aim")})
+    for name, columns in (("came out", ("value", "ci_low", "ci_high")), (CHARGED, ("charged", "charged_low", "charged_high"))):
+        said[name] = [f"{v:.3f} [{a:.3f}, {b:.3f}]" if v == v else "" for v, a, b in targets[[*columns]].to_numpy(float)]
+    said["verdict"] = [v + (", clear" if c == "yes" else "") for v, c in zip(said.verdict, said.certain)]
+    return said.set_index("what")[["gate", "aim", "came out", "verdict", *([CHARGED] if targets.charged.notna().any() else [])]].rename_axis("target")
+
+def counted(targets): # text
+    "How many targets came to what."
+    return ", ".join(f"{n} {verdict}" for verdict, n in targets.verdict.value_counts().items())
+
 def transfer_page(folder): # text
     "The page of the transfer benchmark in Markdown, from the files of a finished run; pictures are expected under `transfer/`."
     import pandas as pd
     folder = Path(folder); lines = ["# Transfer", "", ABOUT]
     if not (folder / "targets.csv").exists(): return "\n".join([*lines, "", "Nothing has been run for the record yet."]) + "\n"
     table, targets, better = (pd.read_csv(folder / f"{name}.csv") for name in ("aggregate", "targets", "improvements"))
-    said = targets.assign(**{c: [f"{v:.3g}" for v in targets[c]] for c in ("gate", "aim")})
-    for name, (value, low, high) in (("came out", ("value", "ci_low", "ci_high")), ("under a holding charge of .05", ("charged", "charged_low", "charged_high"))):
-        said[name] = [f"{v:.3f} [{a:.3f}, {b:.3f}]" if v == v else "" for v, a, b in zip(targets[value], targets[low], targets[high])]
-    said["verdict"] = [v + (", clear" if c == "yes" else "") for v, c in zip(said.verdict, said.certain)]
-    goals = ["", "## Targets", "", f"{len(targets)} targets, set before the runs from what prototypes had reached; three of them check the oracle itself. A *gate* must be reached, an *aim* is hoped for: " + ", ".join(f"{n} {verdict}" for verdict, n in targets.verdict.value_counts().items()) + ". A verdict is on the number itself, without holding charge; *clear* says that the whole interval agrees.", "", markdown(said.set_index("what")[["gate", "aim", "came out", "verdict", "under a holding charge of .05"]].rename_axis("target"))]
+    goals = ["", "## Targets", "", f"{len(targets)} targets, set before the runs from what prototypes had reached; three of them check the oracle itself. A *gate* must be reached, an *aim* is hoped for: " + counted(targets) + ". A verdict is on the number itself, without holding charge; *clear* says that the whole interval agrees.", "", markdown(judged_text(targets))]
     lines += ["", PROVISOS, *every_policy(table, 0.)]
     for picture, title in PICTURES.items():
         if (folder / f"{picture}.png").exists(): lines += ["", f"## {title}", "", f"![{title}](transfer/{picture}.png)"]
