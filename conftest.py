@@ -1,5 +1,7 @@
 """Each notebook under nbs/ is one pytest item; `--flags slow` runs the cells marked slow too."""
+import atexit
 import os
+from unittest import mock
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(name, "1")  # before numpy is imported: two threads on two cores were slower than one
@@ -17,6 +19,16 @@ def pytest_collect_file(parent, file_path):
         return NotebookFile.from_parent(parent, path=file_path)
 
 
+def run_notebook(path, **flags):
+    """Run a notebook. What its shell leaves to the end of the process is done at once: with the variables of a hundred notebooks in memory it takes minutes there."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from nbdev.test import test_nb
+    with mock.patch("atexit.register", wraps=atexit.register) as registered: passed, _ = test_nb(path, **flags)
+    for (last, *_), _ in registered.call_args_list:
+        if isinstance(getattr(last, "__self__", None), InteractiveShell): atexit.unregister(last), last()
+    return passed
+
+
 class NotebookFile(pytest.File):
     def collect(self):
         yield NotebookItem.from_parent(self, name=self.path.stem)
@@ -25,11 +37,9 @@ class NotebookFile(pytest.File):
 class NotebookItem(pytest.Item):
     def runtest(self):
         from nbdev.config import get_config
-        from nbdev.test import test_nb
         force = self.config.getoption("--flags").split()
         skip = set(get_config().tst_flags.split()) - set(force)
-        passed, _ = test_nb(self.path.resolve(), skip_flags=skip, force_flags=force)
-        assert passed, f"a cell of {self.path.name} failed; its traceback is above"
+        assert run_notebook(self.path.resolve(), skip_flags=skip, force_flags=force), f"a cell of {self.path.name} failed; its traceback is above"
 
     def reportinfo(self):
         return self.path, 0, self.path.name
