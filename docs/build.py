@@ -109,9 +109,11 @@ def group(page):
     number = re.match(r"\d", path.name)
     return DECADES.get(int(number[0]), "More") if number else ""
 
+RUNS = [{"text": "Speed", "href": "benchmarks.md"}, {"text": "Transfer", "href": "transfer.md"}, {"text": "From logs", "href": "logs.md"}]
+
 def sidebar(pages):
     "Contents of the sidebar, sections in the order of the layers."
-    sections = {"": [], **{name: [] for name in ORDER}, "Benchmarks": [{"text": "Speed", "href": "benchmarks.md"}, {"text": "Transfer", "href": "transfer.md"}]}
+    sections = {"": [], **{name: [] for name in ORDER}, "Benchmarks": RUNS}
     for page in pages: sections.setdefault(group(page), []).append({"text": page["title"], "href": page["page"]})
     return [*sections.pop(""), *({"section": name, "contents": items} for name, items in sections.items() if items),
             {"section": "About", "contents": [{"text": "Every name", "href": "names.md"}, {"text": "Contributing", "href": "contributing.md"},
@@ -139,19 +141,21 @@ def symbols(pages):
 
 def configuration(pages):
     "The project file that smalldocs reads."
-    return {"project": {"type": "website", "output-dir": "_site", "resources": ["styles.css", "bench", "transfer"]},
+    return {"project": {"type": "website", "output-dir": "_site", "resources": ["styles.css", "bench", "transfer", "offline"]},
             "website": {"title": "leadlag", "description": "A notebook-first laboratory for lead-lag trading under changing market regimes",
                         "search": True, "sidebar": {"style": "docked", "contents": sidebar(pages)}, "favicon": "favicon.svg",
-                        "navbar": {"search": True, "left": [{"text": "Start", "href": "index.ipynb"}, {"text": "Every name", "href": "names.md"}, {"text": "Speed", "href": "benchmarks.md"}, {"text": "Transfer", "href": "transfer.md"}]},
+                        "navbar": {"search": True, "left": [{"text": "Start", "href": "index.ipynb"}, {"text": "Every name", "href": "names.md"}, *RUNS]},
                         "page-navigation": True},
             "format": {"html": {"theme": {"light": "default", "dark": "dark.css"}, "css": "styles.css", "toc": True, "toc-depth": 3, "code-copy": True}},
             "smalldocs": {"linkify": True}}
 
 def benchmarks(folder):
     "The pages of the committed benchmarks, and their pictures."
+    from leadlag.benchmarks.offline_page import offline_page
     from leadlag.benchmarks.speed import bench_page
     from leadlag.benchmarks.targets import transfer_page
-    for name, page, run, there in (("benchmarks", bench_page, "bench", "bench"), ("transfer", transfer_page, "meta_benchmark", "transfer")):
+    for name, page, run, there in (("benchmarks", bench_page, "bench", "bench"), ("transfer", transfer_page, "meta_benchmark", "transfer"),
+                                  ("logs", offline_page, "offline_benchmark", "offline")):
         run = ROOT / "results" / run; (folder / there).mkdir()
         (folder / f"{name}.md").write_text(page(run), encoding="utf-8")
         for picture in (*run.glob("*.svg"), *run.glob("*.png")): shutil.copy(picture, folder / there)
