@@ -5,21 +5,18 @@
 # %% auto #0
 __all__ = ['BUDGETS', 'BOTH', 'ENTRIES', 'Budget', 'Entry', 'market', 'cells', 'scenario_of', 'rule_rows', 'programme_rows',
            'recommend_rows', 'learned_rows', 'trained_rows', 'variants', 'shot_rows', 'do_cell', 'BenchMeta',
-           'bench_meta', 'tell', 'redraw']
+           'bench_meta']
 
 # %% ../../nbs/84_benchmarks.meta.ipynb #c6dbeedc
-import tempfile
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from ..baselines import oracle_over_programme
-from .runs import list_runs, run_cells, write_run
-from .targets import derived, draw, FIXED, HARD, KAPPA, SWITCHING, TASKS
+from .runs import list_runs, redraw, run_cells, write_run
+from .targets import derived, draw, FIXED, HARD, KAPPA, SWITCHING, TASKS, tell
 from .transfer import Scenario, noticing_rows, play_policy, play_rule, transfer_rows
 from ..command import run
-from ..core import at_least, choose, say, UsageError, VerificationError, write_atomic
-from ..governance.dataset import extend_manifest, MANIFEST
-from ..governance.provenance import verify
+from ..core import at_least, choose
 from ..stats.aggregate import tidy
 from ..sweep import read_shard
 from ..markets.regimes import TRAIN
@@ -179,7 +176,11 @@ class BenchMeta:
 
 def bench_meta(config: BenchMeta) -> Path:
     "Train, play and compare every policy and rule; rows.csv, aggregate.csv, targets.csv, figures and manifest. Goes on where it was interrupted."
-    if config.redraw: return redraw(config.output)
+    import pandas as pd
+    if config.redraw:
+        made = redraw(config.output, lambda table, new: draw(tidy(pd.read_csv(Path(config.output) / "rows.csv")), table, new))
+        tell(made)
+        return made
     every = cells(config.budget)
     rows = run_cells("leadlag.benchmarks.meta:do_cell", every, config.output, config.overwrite, ("torch", "stable_baselines3"), workers=config.workers, address=config.address, shard=read_shard(config.shard))
     if rows is None: return Path(config.output)
@@ -189,28 +190,6 @@ def bench_meta(config: BenchMeta) -> Path:
     write_run(rows, config.output, settings, f"Transfer benchmark, {config.budget} budget", runs, partial(draw, rows), config.overwrite, units={"value": "ratio", "iqm": "ratio"})
     tell(config.output, "" if config.budget == "full" else "; a smoke run: the numbers mean nothing")
     return Path(config.output)
-
-# %% ../../nbs/84_benchmarks.meta.ipynb #b84redraw
-def tell(folder, proviso=""):
-    "Print a run's targets."
-    import pandas as pd
-    targets = pd.read_csv(Path(folder) / "targets.csv")
-    print(targets.round(3).to_string(index=False))
-    say(f"{folder}: " + ", ".join(f"{n} {verdict}" for verdict, n in targets.verdict.value_counts().items()) + proviso)
-
-def redraw(folder) -> Path:
-    "Judge and draw a finished run again, from its rows and with the code of today; its manifest names both. `VerificationError` if the run is not as it was recorded."
-    import pandas as pd
-    folder = Path(folder)
-    if not (folder / MANIFEST).is_file(): raise UsageError(f"{folder} holds no finished benchmark: run it without --redraw")
-    if not (found := verify(folder)).ok: raise VerificationError(f"{found}: restore it before it is drawn again")
-    with tempfile.TemporaryDirectory() as new:
-        draw(tidy(pd.read_csv(folder / "rows.csv")), pd.read_csv(folder / "aggregate.csv"), Path(new))
-        names = sorted(p.name for p in Path(new).iterdir())
-        for name in names: write_atomic(folder / name, Path(new, name).read_bytes())
-    extend_manifest(folder, names, config={"redraw": True})
-    tell(folder)
-    return folder
 
 # %% ../../nbs/84_benchmarks.meta.ipynb #866cd7b0
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from ..agents.ppo import TrainPPO, fit
 from ..baselines import best_fixed
-from .runs import list_runs, run_cells, write_run
-from .targets import found, judge as judge_targets, Target
+from .runs import list_runs, redraw, run_cells, write_run
+from .targets import found, judge as judge_targets, Target, tell
 from ..command import run
-from ..core import at_least, axes, choose, save_figure, say, write_atomic
+from ..core import at_least, axes, choose, save_figure, write_atomic
 from ..engine.spec import EnvSpec
 from ..governance.splits import split_by_group
 from ..offline_rl.algorithms import TRIALS, fit_policy, fit_trials, rank
@@ -36,6 +36,7 @@ from ..sweep import read_shard
 @dataclass(frozen=True)
 class Budget:
     "How much of everything."
+    sets: tuple    # logs that are learned from, beside the early training
     seeds: int     # worlds
     episodes: int  # of a log
     paths: int     # test paths a regime and seed
@@ -45,7 +46,7 @@ class Budget:
     logs: int      # seeds of the estimates, six logs each
     truth: int     # paths a regime for the truth beside an estimate
 
-BUDGETS = {"smoke": Budget(3, 60, 8, 40, 16_384, (10,), 3, 20), "full": Budget(5, 399, 200, 2000, 400_000, (5, 10, 20, 40), 5, 1000)}
+BUDGETS = {"smoke": Budget(("expert", "wrong-rules"), 3, 60, 8, 40, 16_384, (10,), 3, 20), "full": Budget(tuple(DATASETS), 5, 399, 200, 2000, 400_000, (5, 10, 20, 40), 5, 1000)}
 OBSERVED = ("belief", "features", "raw")
 FIRST_LOG = 1000  # seeds of logs for the estimates: others than those on which their limits were set
 
@@ -53,7 +54,7 @@ def cells(budget) -> list: # of dictionaries
     "Every cell of a budget, the longest first."
     b = choose(budget, BUDGETS, "budget")
     online = [dict(kind="online", observe=o, seed=s) for o in OBSERVED for s in range(b.seeds)]
-    learn = [dict(kind="learn", set=name, observe=o, seed=s) for o in reversed(OBSERVED) for name in DATASETS for s in range(b.seeds)]
+    learn = [dict(kind="learn", set=name, observe=o, seed=s) for o in reversed(OBSERVED) for name in b.sets for s in range(b.seeds)]
     rest = [dict(kind="estimates", seed=s) for s in range(b.logs)] + [dict(kind=kind, seed=s) for kind in ("clones", "rules") for s in range(b.seeds)]
     return [dict(budget=budget, **c) for c in online + learn + rest]
 
@@ -211,6 +212,7 @@ class BenchOffline:
     address: str = ""       # of a Dask scheduler whose workers do the cells
     shard: str = "1/1"      # k/N: only the k-th of N shares, for arrays of jobs; whoever comes last writes the tables
     overwrite: bool = False # replace a finished benchmark of that name
+    redraw: bool = False    # run nothing: judge and draw the finished benchmark of that name again
 
     def __post_init__(self):
         choose(self.budget, BUDGETS, "budget"), at_least(1, whole=True, workers=self.workers), read_shard(self.shard)
@@ -221,17 +223,18 @@ CELL = "leadlag.benchmarks.offline:do_cell"
 def bench_offline(config: BenchOffline) -> Path:
     "Every learner on every log beside the online policy; rows.csv, aggregate.csv, targets.csv, pairs.csv, figures and manifest. Goes on where it was interrupted."
     import pandas as pd
+    if config.redraw:
+        made = redraw(config.output, lambda table, new: draw(pd.read_csv(Path(config.output) / "pairs.csv"), table, new))
+        tell(made)
+        return made
     every = cells(config.budget)
     rows = run_cells(CELL, every, config.output, config.overwrite, ("torch", "stable_baselines3"), workers=config.workers, address=config.address, shard=read_shard(config.shard))
     if rows is None: return Path(config.output)
     settings, paired = dict(budget=config.budget, **asdict(BUDGETS[config.budget])), rows.split == "pair"
     table = write_run(derived(rows[~paired]).round({"value": 6}), config.output, settings, f"Offline against online, {config.budget} budget", list_runs(CELL, every),
                       partial(draw, rows[paired].round({"value": 4})), config.overwrite, units={"value": "ratio", "iqm": "ratio"})
-    targets = pd.read_csv(Path(config.output) / "targets.csv")
-    for observe in OBSERVED: print(f"\n{observe}\n{crossed(table, observe).to_string()}")
-    print("\n" + targets.round(3).to_string(index=False))
-    reached = ", ".join(f"{n} {verdict}" for verdict, n in targets.verdict.value_counts().items())
-    say(f"{config.output}: {reached}" + ("" if config.budget == "full" else "; a smoke run: the numbers mean nothing"))
+    for observe in OBSERVED: print(f"{observe}\n{crossed(table, observe).to_string()}\n")
+    tell(config.output, "" if config.budget == "full" else "; a smoke run: the numbers mean nothing")
     return Path(config.output)
 
 # %% ../../nbs/84_benchmarks.offline.ipynb #d854e88b

@@ -6,14 +6,14 @@
 __all__ = ['FIXED', 'TASKS', 'SWITCHING', 'HARD', 'KAPPA', 'WHERE', 'TARGETS', 'JUDGED', 'ADAPTING', 'COLOUR', 'PAIRS', 'MARKETS',
            'SHOWN', 'CHARGED', 'PICTURES', 'ABOUT', 'PROVISOS', 'beside', 'derived', 'kept', 'Target', 'ratio', 'mae',
            'found', 'apart', 'judge', 'in_market', 'called', 'plot_policies', 'plot_heat', 'plot_curves',
-           'plot_adaptation', 'improvements', 'draw', 'ratios', 'markdown', 'readme_table', 'every_policy',
-           'judged_text', 'counted', 'transfer_page']
+           'plot_adaptation', 'improvements', 'draw', 'ratios', 'markdown', 'readme_table', 'judged_text', 'counted',
+           'tell', 'every_policy', 'transfer_page']
 
 # %% ../../nbs/83_benchmarks.targets.ipynb #6871e29e
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
-from ..core import axes, COLOURS, save_figure, write_atomic
+from ..core import axes, COLOURS, save_figure, say, write_atomic
 from ..markets.regimes import TRAIN
 from ..measures import probability_of_improvement
 from ..stats.aggregate import interval
@@ -235,15 +235,7 @@ def readme_table(table): # text
     t = ratios(table).rename_axis("policy")
     return markdown(t.loc[[name for name in t.index if name in SHOWN], ["fixed", "switching", "tasks"]])
 
-# %% ../../nbs/83_benchmarks.targets.ipynb #516f805e
-def every_policy(table, kappa): # lines
-    "Every policy with its ablations, two markets a table, so that a screen holds them."
-    t, lines = ratios(table, kappa, ablations=True).rename_axis("policy"), ["", f"## Every policy, kappa {kappa:g}"]
-    for markets in (("fixed", "switching"), ("tasks", "switching, rho .15")):
-        part = t[[c for c in t if c[0] in markets]]
-        if part.shape[1]: lines += ["", markdown(part[(part != "").any(axis=1)])]
-    return lines
-
+# %% ../../nbs/83_benchmarks.targets.ipynb #c83tell1
 CHARGED = "under a holding charge of .05"
 
 def judged_text(targets): # DataFrame of text, a line a target: gate, aim, came out, verdict, and CHARGED if there is such
@@ -257,6 +249,22 @@ def judged_text(targets): # DataFrame of text, a line a target: gate, aim, came 
 def counted(targets): # text
     "How many targets came to what."
     return ", ".join(f"{n} {verdict}" for verdict, n in targets.verdict.value_counts().items())
+
+def tell(folder, proviso=""):
+    "Print a run's targets."
+    import pandas as pd
+    targets = pd.read_csv(Path(folder) / "targets.csv")
+    print(targets.round(3).to_string(index=False))
+    say(f"{folder}: {counted(targets)}{proviso}")
+
+# %% ../../nbs/83_benchmarks.targets.ipynb #516f805e
+def every_policy(table, kappa): # lines
+    "Every policy with its ablations, two markets a table, so that a screen holds them."
+    t, lines = ratios(table, kappa, ablations=True).rename_axis("policy"), ["", f"## Every policy, kappa {kappa:g}"]
+    for markets in (("fixed", "switching"), ("tasks", "switching, rho .15")):
+        part = t[[c for c in t if c[0] in markets]]
+        if part.shape[1]: lines += ["", markdown(part[(part != "").any(axis=1)])]
+    return lines
 
 def transfer_page(folder): # text
     "The page of the transfer benchmark in Markdown, from the files of a finished run; pictures are expected under `transfer/`."
