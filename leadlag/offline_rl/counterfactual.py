@@ -13,11 +13,11 @@ from ..engine.spec import observation_names
 # %% ../../nbs/71_offline_rl.counterfactual.ipynb #a704fda5
 HELD = np.array([-1., 0., 1.], np.float32)  # the positions, in the order of the actions
 
-def check_counterfactual(spec):
-    "`UsageError` naming the setting under which other actions' outcomes are not known."
+def check_counterfactual(spec, what="counterfactual rows"):
+    "`UsageError` naming the setting under which other actions' outcomes are not known, and `what` needs them."
     wanted = {"execution_lag": 0, "reward": "net", "control": "position"}
     for name, value in wanted.items():
-        if getattr(spec, name) != value: raise UsageError(f"counterfactual rows need {name}={value!r}, and the log has {getattr(spec, name)!r}: learn from the logged rows")
+        if getattr(spec, name) != value: raise UsageError(f"{what} need {name}={value!r}, and the log has {getattr(spec, name)!r}: learn from the logged rows as they are")
 
 # %% ../../nbs/71_offline_rl.counterfactual.ipynb #b2c18c11
 def holding(

@@ -29,6 +29,8 @@ class TrainOffline:
     def __post_init__(self):
         check_bounds(self, {"strength": (1e-12, 1e12), "updates": (1, 10_000_000), "support": (0, .99), "test_share": (0, 1), "eval_paths": (3, 10_000), "seed": (0, MAX_SEED)})
         choose(self.algorithm, ALGORITHMS, "algorithm")
+        for name in ("strength", "updates"):
+            if self.tune and name in TRIALS[self.algorithm][0] and getattr(self, name) != type(self).__dataclass_fields__[name].default: raise UsageError(f"tune chooses {name} of {self.algorithm} by itself: give one of the two")
         if self.counterfactual and self.algorithm.startswith("bc"): raise UsageError(f"{self.algorithm} copies what was done and has no use for counterfactual: leave it out, or take cql, iql or fqi")
 
 # %% ../../nbs/75_offline_rl.train_offline.ipynb #365cdb6f
@@ -42,12 +44,12 @@ from ..command import run
 from ..core import COLOURS, LeadLagError, UsageError, axes, choose, say, write_atomic, write_json
 from ..governance.dataset import MANIFEST, parent_record, read_manifest
 from ..governance.splits import split_by_group
-from .algorithms import ALGORITHMS, fit_policy, save_policy, tune
+from .algorithms import ALGORITHMS, TRIALS, fit_policy, save_policy, tune
 from .bc import calibration, clone_metrics
 from .estimates import ESTIMATORS, Estimate, estimate
-from .evaluate import GOAL, check_same_market, gap_to, judge, read_online, versus_online
+from .evaluate import GOAL, check_same_market, gap_to, judge, no_play, read_online, test_paths, versus_online
 from .files import hdf5_errors
-from .from_minari import ForeignSpec, minari_file, read_minari
+from .from_minari import minari_file, read_minari
 from .learners import Learning
 from .log_trajectories import get_teacher
 from .newton import fit_newton
@@ -111,6 +113,7 @@ def learn(
     data = log.data
     split = split_by_group(data.episode, config.test_share, config.seed)
     train, test = data.rows(split.train), data.rows(split.test)
+    if config.tune: half = split_by_group(test.episode, .5, config.seed); chosen_on, test = test.rows(half.train), test.rows(half.test)
     how = dict(algorithm=config.algorithm, strength=config.strength, support=config.support,
                config=Learning(seed=config.seed, updates=config.updates, counterfactual=config.counterfactual))
     if log.store and config.algorithm == "bc-logistic" and not (config.tune or config.support):
@@ -118,7 +121,7 @@ def learn(
         policy, curve = fit_newton(Others(log.store, aside), data.spec, config.strength)
         return Learned(policy, train, test, len(log.store) - len(test), int(last[0]) + 1 - len(aside), curve)
     if log.store: say(f"the set has {len(log.store)} steps: {config.algorithm} learns from the first {len(data)}")
-    policy, curve = tune(train, test, **how)[::2] if config.tune else fit_policy(train, folder=folder, **how)
+    policy, curve = tune(train, chosen_on, folder=folder, **how)[::2] if config.tune else fit_policy(train, folder=folder, **how)
     return Learned(policy, train, test, len(train), len(np.unique(train.episode)), curve)
 
 # %% ../../nbs/75_offline_rl.train_offline.ipynb #cd1f1d3c
@@ -136,6 +139,7 @@ def _check_teacher(name, dataset):
 def _teacher_worth(data, config):
     "The teacher's judgement on the test paths; None, with a sentence, where it cannot be had."
     about = data.about
+    if about["policy"].endswith(" in training"): return say("a log of a training has no one teacher: the teacher's columns stay empty")
     try:
         if about["policy"] in DATASETS: return judge_behaviour(about["policy"], data.spec, config.eval_paths, config.seed)
         _check_teacher(about["policy"], file_of(config.dataset))
@@ -204,9 +208,8 @@ def _tell(row, estimates, versus):
     said = estimates.set_index("estimator").loc["bets"]
     print(f"accuracy            {row['accuracy']:.3f}  (holding on {row['hold_last_accuracy']:.3f}" + ("" if row["ceiling"] is None else f", ceiling {row['ceiling']:.3f}") + ")")
     if row["accuracy_at_switches"] is not None: print(f"accuracy at switches {row['accuracy_at_switches']:.3f}")
-    if row["reward"] is None: return print(f"{row['market']} cannot be played here: no reward, no estimate")
-    print(f"reward an episode   {row['reward']:.2f} [{row['reward_ci_low']:.2f}, {row['reward_ci_high']:.2f}] %, {row['ratio']:.3f} of the oracle")
-    print(f"estimated, unplayed  " + (said["note"] or f"{said['value']:.2f} [{said['low']:.2f}, {said['high']:.2f}] % by bets; played {said['played']:.2f}"))
+    if row["reward"] is not None: print(f"reward an episode   {row['reward']:.2f} [{row['reward_ci_low']:.2f}, {row['reward_ci_high']:.2f}] %, {row['ratio']:.3f} of the oracle")
+    print(f"estimated, unplayed  " + (said["note"] or f"{said['value']:.2f} [{said['low']:.2f}, {said['high']:.2f}] % by bets" + ("" if row["reward"] is None else f"; played {said['played']:.2f}")))
     if row["gap_to_teacher"] is not None: print(f"gap to the teacher  {row['gap_to_teacher']:.2f} [{row['gap_to_teacher_ci_low']:.2f}, {row['gap_to_teacher_ci_high']:.2f}] %")
     if versus is None: return
     first = versus.iloc[0]
@@ -221,11 +224,12 @@ def train_offline(config: TrainOffline) -> Path: # the folder of the results
     with read_log(config.dataset) as log:
         spec, sha256, online = log.data.spec, recorded_sha256(path), config.online_summary and read_online(config.online_summary)
         if online: check_same_market(online, spec)
+        if why := no_play(spec): say(f"the policy is not played, because {why}")
+        elif np.isin(test_paths(config.eval_paths, config.seed), log.seeds).any(): raise UsageError(f"seed {config.seed} gives test paths that are in the data set: give another")
         done = learn(log, config, unfinished)
-        mine, teacher = (None, None) if isinstance(spec, ForeignSpec) else (judge(done.policy, spec, config.eval_paths, config.seed), _teacher_worth(log.data, config))
-        if mine and np.isin(mine.seeds, log.seeds).any(): raise UsageError(f"seed {config.seed} gives test paths that are in the data set: give another")
+        mine, teacher = (None, None) if why else (judge(done.policy, spec, config.eval_paths, config.seed), _teacher_worth(log.data, config))
         row, estimates = results_row(log, done, mine, teacher, config), estimates_table(done.policy, done.test, mine)
-        versus = versus_online(done.policy, spec, online, mine, log.seeds) if online else None
+        versus = versus_online(done.policy, spec, online, mine, log.seeds) if online and mine else None
     names = write_results(output, done, row, _details(sha256, done, mine, teacher), estimates, versus)
     shutil.rmtree(unfinished, ignore_errors=True)
     settings = {k: v for k, v in asdict(config).items() if k not in ("dataset", "online_summary", "output_dir")}

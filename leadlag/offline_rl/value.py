@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from ..core import DataError, UsageError
 from ..engine.spec import EnvSpec, observation_names
-from .counterfactual import HELD, holding
+from .counterfactual import HELD, check_counterfactual, holding
 from .from_minari import ForeignSpec
 from ..stats.aggregate import Interval, interval
 
@@ -45,7 +45,7 @@ def panel(
     step = np.asarray(data.step); length = int(step.max()) + 1
     starts = np.flatnonzero(step == 0); sizes = np.diff(np.append(starts, len(step)))
     if (sizes != length).any(): raise UsageError(f"episode {int((sizes != length).argmax())} of the log has {sizes[sizes != length][0]} decisions and others {length}: estimates need whole episodes of one length, leave it out")
-    if data.spec.execution_lag: raise UsageError(f"the log has execution_lag {data.spec.execution_lag}: orders under way are a state of their own; estimates are made for execution_lag 0")
+    check_counterfactual(data.spec, "estimates")
     shaped = lambda v: np.asarray(v).reshape(len(starts), length, *np.shape(v)[1:])
     log = Panel(shaped(data.observation), shaped(data.action).astype(int), shaped(data.reward).astype(float), shaped(data.probability).astype(float), data.spec)
     if np.isnan(log.probability).any(): raise UsageError("the log does not tell the probabilities of its actions: learning needs none, estimates do; log them (infos probability or action_probs in a Minari set)")
