@@ -80,3 +80,21 @@ def test_broken_files_of_weights_are_refused_with_a_sentence(tmp_path):
         (tmp_path / "bad.pth").write_bytes(bad)
         try: read_weights(tmp_path / "bad.pth", EnvSpec())
         except (DataError, UsageError) as e: assert "\n" not in str(e) and len(str(e)) < 500
+
+
+def test_logs_that_cannot_be_played_are_learned_from_all_the_same(tmp_path, capsys):
+    import pandas as pd
+    from stable_baselines3 import PPO
+    from leadlag.core import read_json
+    from leadlag.governance.provenance import verify
+    from leadlag.offline_rl.live import TrajectoryLog
+    from leadlag.offline_rl.train_offline import TrainOffline, train_offline
+    from leadlag.sb3 import LeadLagVecEnv
+    moves = np.random.default_rng(0).normal(0, .01, (2000, 2)).cumsum(0)
+    pd.DataFrame(100 * np.exp(moves), columns=["US", "JP"], index=pd.bdate_range("2001-01-01", periods=2000, name="date")).to_csv(tmp_path / "prices.csv")
+    for name, settings in (("real", dict(market=str(tmp_path / "prices.csv"), leader="US", follower="JP")), ("equity", dict(reward="log"))):
+        PPO("MlpPolicy", LeadLagVecEnv(16, 0, length=64, **settings), n_steps=64, batch_size=256, n_epochs=1, seed=0, device="cpu").learn(6144, callback=TrajectoryLog(tmp_path / f"{name}.h5"))
+        train_offline(TrainOffline(str(tmp_path / f"{name}.h5"), output_dir=str(tmp_path / name)))
+        found, estimates, said = read_json(tmp_path / name / "offline_results.json"), pd.read_csv(tmp_path / name / "offline_estimates.csv"), capsys.readouterr()
+        assert verify(tmp_path / name).ok and found["accuracy"] > 0 and found["reward"] is None and "the policy is not played, because" in said.err
+        assert (estimates.note.str.contains("reward='net'").all() if name == "equity" else estimates["value"].notna().any()) and estimates["played"].isna().all()
