@@ -240,7 +240,7 @@ def pairs_of(rows):
     wide = rows.pivot_table(index=keys, columns="metric", values="value", sort=False).reset_index()
     for name in ("value", "low", "high", "ess"):
         if name not in wide: wide[name] = np.nan
-    return wide
+    return wide if "answered" in wide else wide.assign(answered=wide["value"].notna() * 1.)
 
 def chosen(rows):
     "For each estimator and log: the true worth of the policy it would choose, over the best policy's; NaN where nothing was answered."
