@@ -215,7 +215,7 @@ def test_whatever_write_fails_what_was_acknowledged_stays(tmp_path, broken, monk
             assert w.rows >= safe // 32 * 32
             if w.next_episode < 40: w.append(episodes(w.next_episode, 40))
         got = read_store(path); assert all(np.array_equal(getattr(got, k), wanted[k], equal_nan=SCHEMA[k][0][0] == "f") for k in SCHEMA)
-        assert sorted(p.name for p in path.parent.iterdir()) == ["set.h5", "set.shards"]
+        assert sorted(p.name for p in path.parent.iterdir()) == ["set.h5", "set.h5.shards"]
         if left[0] > 0: break
     assert n > 5 and left[0] > 0
 
@@ -304,7 +304,7 @@ def leads(name, rows=96, start=0, column="reward"):
 
 HOSTILE_CONTENTS = {
     "another file": leads(None), "itself": leads("."), "a file above": leads("../x.h5"), "an absolute path": leads("/etc/passwd"), "fewer rows": leads(None, 40),
-    "a folder above": listing(folder="../set.shards"), "an absolute folder": listing(folder="/etc.shards"), "no folder": listing(folder=None), "no shards": listing(shards=[]),
+    "a folder above": listing(folder="../set.h5.shards"), "an absolute folder": listing(folder="/etc.shards"), "no folder": listing(folder=None), "no shards": listing(shards=[]),
     "shards without end": listing(shards=[[10**15, "0" * 64]] * 3), "shards that are none": listing(shards=[[40, "../x"]] * 3), "no list": listing(shards=7),
     "external link": HOSTILE["external link"], "soft link": HOSTILE["soft link"], "external storage": HOSTILE["external storage"], "a column more": HOSTILE["a column more"],
     "a real column": put("reward", lambda f, secret: f.create_dataset("reward", data=np.zeros(96))),

@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['FILL', 'BLOSC', 'FLETCHER', 'MAX_BYTES', 'MAX_SHARDS', 'write_about', 'describe_column', 'write_columns', 'blocks_of',
-           'clear_leftovers', 'write_store', 'read_about', 'check_plain', 'shards_folder', 'shard_name',
-           'check_contents', 'place_of_shard', 'write_contents', 'hdf5_errors', 'open_plain', 'contents_of', 'sampled',
-           'check_shard', 'check_store']
+           'to_disk', 'image_of', 'put_bytes', 'clear_leftovers', 'write_store', 'read_about', 'check_plain',
+           'shards_folder', 'fits_name', 'check_place', 'shard_name', 'check_contents', 'place_of_shard',
+           'write_contents', 'hdf5_errors', 'open_plain', 'contents_of', 'sampled', 'check_shard', 'check_store']
 
 # %% ../../nbs/44_offline_rl.files.ipynb #a5bad6a7
-import json, os, re, stat
+import glob, io, json, os, re, stat
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
-from ..core import DataError, UsageError, atomic_path, dumps
+from ..core import DataError, UsageError, atomic_path, dumps, write_atomic
 from ..governance.dataset import file_sha256
 from .schema import ABOUT, BLOCK, SCHEMA, START, VERSION, as_columns, check_about, check_order, check_values, row_bytes
 
@@ -48,9 +48,46 @@ def blocks_of(blocks, rows=BLOCK):
     if n: yield {k: np.concatenate([h[k] for h in held]) for k in SCHEMA}
 
 # %% ../../nbs/44_offline_rl.files.ipynb #442499e6
+class _Sink(io.FileIO):
+    "A file that never fails while HDF5 looks; the first error is kept in `failed`."
+    failed = None
+
+    def write(self, data):
+        "All of it, or nothing from the first error on."
+        rest = memoryview(data).cast("B")
+        try:
+            while len(rest) and not self.failed: rest = rest[super().write(rest):]
+        except OSError as e: self.failed = OSError(e.errno, e.strerror, str(self.name))
+        return len(data)
+
+@contextmanager
+def to_disk(path):
+    "An open HDF5 file that will be at `path` when the block ends well; a full disk is an ordinary `OSError`."
+    import h5py
+    with atomic_path(path) as temporary, _Sink(temporary, "w+") as raw:
+        try:
+            with h5py.File(raw, "w") as f: yield f, raw
+        except Exception:
+            if raw.failed: raise raw.failed from None
+            raise
+        if raw.failed: raise raw.failed
+
+def image_of(fill) -> bytes:
+    "The bytes of the HDF5 file that `fill(f)` fills, made in memory."
+    import h5py
+    with h5py.File("image.h5", "w", driver="core", backing_store=False, block_size=1 << 22) as f:
+        fill(f); f.flush()
+        return f.id.get_file_image()
+
+def put_bytes(path, data):
+    "Write bytes atomically; an error names the file."
+    try: write_atomic(path, data)
+    except OSError as e: raise OSError(e.errno, e.strerror, str(path)) from None
+
+# %% ../../nbs/44_offline_rl.files.ipynb #9307cbd1
 def clear_leftovers(path):
     "Remove what a killed writer left beside `path`; `UsageError` while another one is alive."
-    for leftover in Path(path).parent.glob(f".{Path(path).name}.*.tmp"):
+    for leftover in Path(path).parent.glob(f".{glob.escape(Path(path).name)}.*.tmp"):
         pid = leftover.name.split(".")[-2]
         try: os.kill(int(pid), 0)
         except (ProcessLookupError, ValueError): leftover.unlink(missing_ok=True); continue
@@ -63,12 +100,12 @@ def write_store(
     about,   # dict as `make_about` gives it
 ) -> Path:
     "Write a set as one plain file; it appears at `path` when it is complete, and replaces what was there."
-    import h5py
     clear_leftovers(path)
     about, before = check_about(about), START
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as f:
+    with to_disk(path) as (f, raw):
         write_about(f, about)
         for block in blocks_of(blocks):
+            if raw.failed: raise raw.failed
             before = check_order(check_values(block, about), before)
             if not len(f): write_columns(f, block); continue
             for name, values in block.items():
@@ -78,7 +115,7 @@ def write_store(
         check_about(about, (f["observation"].shape[1], f["probability"].shape[1]))
     return Path(path)
 
-# %% ../../nbs/44_offline_rl.files.ipynb #396a71c9
+# %% ../../nbs/44_offline_rl.files.ipynb #4eeb420b
 MAX_BYTES = 16 << 30  # of the rows of a set that is read
 
 def _refuse(why): raise DataError(f"{why}: not a file of ours, or a damaged one; log the data again")
@@ -112,7 +149,7 @@ def _check_storage(d, size, bytes_of):
     if not all(_check_block(bytes_of, at, n, mask, raw) for _, at, n, mask in found): _refuse(f"column {name} has a block that does not unpack to {raw} bytes")
     return [(at, n) for _, at, n, _ in found]
 
-# %% ../../nbs/44_offline_rl.files.ipynb #31274c9b
+# %% ../../nbs/44_offline_rl.files.ipynb #960354b8
 def read_about(f, shape=None) -> dict:
     "What an open file says of itself, of the right version, with settings that read."
     try:
@@ -158,12 +195,22 @@ def check_plain(f, size, bytes_of) -> dict:
     if rows * row_bytes(*shape) > MAX_BYTES: raise DataError(f"it has {rows} rows of {row_bytes(*shape)} bytes, more than the {MAX_BYTES} that are read: split it")
     return read_about(f, shape)
 
-# %% ../../nbs/44_offline_rl.files.ipynb #3e6a38a1
+# %% ../../nbs/44_offline_rl.files.ipynb #ff2dd53b
 MAX_SHARDS = 800  # of a set: what fits into one attribute of 64 kB
 
 def shards_folder(path) -> Path:
     "Where the shards of a set at `path` lie."
-    return Path(path).with_name(Path(path).stem + ".shards")
+    return Path(path).with_name(Path(path).name + ".shards")
+
+def fits_name(name) -> bool:
+    "Whether a set can have this name: HDF5 takes it as it stands, and its folder and temporary files can be called after it."
+    return bool(re.fullmatch(r"[^/\\\0:%]+", name)) and name.isprintable() and len(name.encode()) <= 200
+
+def check_place(path):
+    "`UsageError` if no set can lie at `path`: its name, or what lies where its shards would."
+    home = shards_folder(path)
+    if not fits_name(Path(path).name): raise UsageError(f"{ascii(Path(path).name)[:80]} cannot be the name of a set: give one of at most 200 bytes, without \\ : % and characters that cannot be seen")
+    if home.is_symlink() or home.exists() and not home.is_dir(): raise UsageError(f"{home} is a link or a file, where the shards of {Path(path).name} would have their folder: move it away, or give another --output")
 
 def shard_name(number, sha256) -> str:
     "A shard is called by its number and the first digits of its fingerprint."
@@ -173,7 +220,7 @@ def _listed(text) -> tuple: # folder, [(rows, sha256)]
     "The attribute `shards` as a list."
     try: said = json.loads(text); folder, shards = said["folder"], [(rows, sha) for rows, sha in said["shards"]]
     except (ValueError, TypeError, KeyError, RecursionError): _refuse("its list of shards is none")
-    if not isinstance(folder, str) or not re.fullmatch(r"[^/\\\0:]{1,200}\.shards", folder) or not folder.isprintable(): _refuse(f"its shards lie in {str(folder)[:60]!r}, where a folder beside it is named")
+    if not isinstance(folder, str) or not folder.endswith(".shards") or not fits_name(folder.removesuffix(".shards")): _refuse(f"its shards lie in {str(folder)[:60]!r}, where a folder beside it is named")
     if not 0 < len(shards) <= MAX_SHARDS or not all(type(r) is int and 0 < r < 1 << 40 and re.fullmatch(r"[0-9a-f]{64}", str(s)) for r, s in shards): _refuse("its list of shards is none")
     return folder, shards
 
@@ -205,7 +252,7 @@ def place_of_shard(home, number, sha256) -> Path:
         return path
     except FileNotFoundError: raise DataError(f"{home.name}/{shard_name(number, sha256)} is missing: move the folder {home.name} along with the file, or log the data again") from None
 
-# %% ../../nbs/44_offline_rl.files.ipynb #ff2dd53b
+# %% ../../nbs/44_offline_rl.files.ipynb #f991ad53
 def _virtual(f, name, wide, sources):
     "A virtual column over `sources` [(rows, file)]; low-level, because only so HDF5 keeps the time out of it."
     from h5py import h5d, h5p, h5s, h5t
@@ -221,15 +268,15 @@ def _virtual(f, name, wide, sources):
 
 def write_contents(path, about, folder, shards, widths):
     "The table of contents at `path`, atomically, over `shards` [(rows, sha256)] in `folder`; `widths` are (D, A)."
-    import h5py
     sources = [(rows, f"{folder}/{shard_name(k, sha)}") for k, (rows, sha) in enumerate(shards)]
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as f:
+    def fill(f):
         write_about(f, about)
         f.attrs["shards"] = np.bytes_(json.dumps({"folder": folder, "shards": shards}, separators=(",", ":")).encode())
         for name, (_, width, *_) in SCHEMA.items(): _virtual(f, name, (widths["DA".index(width)],) if width else (), sources)
+    put_bytes(path, image_of(fill))
     return Path(path)
 
-# %% ../../nbs/44_offline_rl.files.ipynb #8bc1cf0b
+# %% ../../nbs/44_offline_rl.files.ipynb #316af120
 @contextmanager
 def hdf5_errors(path):
     "Every error of the HDF5 library made a `DataError`."
@@ -264,7 +311,7 @@ def check_shard(home, number, rows, sha256, about, hashed=True):
     if said == about and len(f["action"]) == rows: return f
     f.close(); _refuse(f"{path.name} is of another set")
 
-# %% ../../nbs/44_offline_rl.files.ipynb #316af120
+# %% ../../nbs/44_offline_rl.files.ipynb #b3f3f3d6
 def check_store(
     path,        # of a file that anybody may have made
     hashes=False,# also compare the shards with their fingerprints

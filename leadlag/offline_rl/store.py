@@ -154,10 +154,11 @@ def read_store(
 # %% ../../nbs/45_offline_rl.store.ipynb #62efe82d
 def files_of(path) -> list:
     "Names, below its folder, of the files of the set at `path`: itself, and the shards it lists with their manifest."
-    path = Path(path); home = shards_folder(path)
+    path = Path(path)
     if not path.is_file(): raise UsageError(f"{path} does not exist: check the path, or log a set first")
     with hdf5_errors(path): said = contents_of(path)
     if said is None: return [path.name]
+    home = path.with_name(said[1])
     return [path.name, *(f"{said[1]}/{shard_name(k, sha)}" for k, (_, sha) in enumerate(said[2])), *([f"{home.name}/manifest.json"] if (home/"manifest.json").is_file() else [])]
 
 def record_files(folder, names, most=100, **record):
