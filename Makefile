@@ -29,7 +29,7 @@ demo: $(STAMP) ## both pipelines and the report worth opening (some minutes)
 test: $(STAMP) ## every notebook and every test (ARGS="-k word" for some)
 	$(BIN)/python -m pytest $(ARGS)
 
-smoke: $(STAMP) ## the commands of the plan and the transfer benchmark at reduced counts, in a temporary folder
+smoke: $(STAMP) ## the commands of the plan and the benchmarks of policies at reduced counts, in a temporary folder
 	bash tests/smoke.sh "$(CURDIR)/$(BIN)"
 
 docs: $(STAMP) ## build the site into _docs from the executed notebooks

@@ -30,5 +30,7 @@ printf 'x' >>meta_rl/meta_analysis.csv
 if leadlag verify meta_rl 2>/dev/null; then echo "smoke: verify did not notice an edited file" >&2; exit 1; fi
 step leadlag meta benchmark --budget smoke --output results/meta_benchmark >/dev/null
 for made in rows.csv aggregate.csv targets.csv improvements.csv runs.csv fixed.png; do test -s "results/meta_benchmark/$made" || { echo "smoke: $made of the benchmark is missing or empty" >&2; exit 1; }; done
-step leadlag verify results/meta_benchmark
+step leadlag offline benchmark --budget smoke --output results/offline_benchmark >/dev/null
+for made in rows.csv aggregate.csv targets.csv pairs.csv runs.csv raw.png estimates.png; do test -s "results/offline_benchmark/$made" || { echo "smoke: $made of the offline benchmark is missing or empty" >&2; exit 1; }; done
+for made in meta offline; do step leadlag verify "results/${made}_benchmark"; done
 echo "smoke: all artefacts are there and their manifests hold"

@@ -26,6 +26,21 @@ def test_transfer_is_read_from_results():
     assert tuple(words.get(c, c) for c in counted) == tuple(map(str, (len(targets), n["aim"], n["gate"], n.get("missed", 0), (targets.certain == "no").sum())))
 
 
+def test_learning_from_logs_is_read_from_results():
+    from leadlag.benchmarks.offline_page import readme_table
+    shown = re.search(r"<!-- table:offline -->\n(.*?)\n<!-- /table:offline -->", README, re.S)[1]
+    run = ROOT / "results/offline_benchmark"
+    assert shown == readme_table(pd.read_csv(run / "aggregate.csv"))
+    targets = pd.read_csv(run / "targets.csv").set_index("what")
+    for observe in ("belief", "features", "raw"):
+        said = targets.loc[f"wrong rules, {observe}: chosen by estimate, over online", ["value", "ci_low", "ci_high"]]
+        assert "{:.3f} [{:.3f}, {:.3f}]".format(*said) in README
+    counted, n = re.search(r"Of (\d+) \[targets\].*?, (\d+) reach the aim, (\d+) the gate and one misses", README).groups(), targets.verdict.value_counts()
+    assert tuple(map(int, counted)) == (len(targets), n["aim"], n["gate"]) and n["missed"] == 1
+    costs = 1 - targets[targets.index.str.contains("wrong-rules.*hindsight|early.*hindsight")]["value"]
+    assert costs.max().round(3) == .028 and costs.min() > -.001
+
+
 def test_verdict_is_read_from_results():
     import json
     shown = re.search(r"<!-- verdict:msci -->(.*?)<!-- /verdict:msci -->", README)[1]
