@@ -47,7 +47,8 @@ from ..markets.synthetic import DISCOUNT, simulate
 from ..governance.dataset import file_sha256
 from .card import record_set
 from .schema import ACTIONS, BLOCK, MAX_LENGTH, MAX_SEED, SCHEMA, Dataset, as_columns, check_bounds, make_about, spec_from_dict, spec_to_dict
-from .shards import ShardWriter, refuse_writing
+from .files import check_place
+from .shards import ShardWriter, check_claims, refuse_writing
 from .store import check_folder, read_store
 from .weights import read_weights
 from ..engine.spec import EnvSpec, observation_names
@@ -90,6 +91,7 @@ class Teacher:
     begin: object   # (spec, paths, first seed) -> function of observations [n, D] -> probabilities [n, A]
     sees: dict = field(default_factory=dict)  # settings of `EnvSpec` under which it looks at the market
     parents: tuple = ()  # files it comes from
+    stamp: str = ""      # of those files: the first digits of their fingerprint
     blind: bool = False  # it does not look at the observation, so that its decisions are known in advance
 
 def _plan(rule):
@@ -125,13 +127,13 @@ def get_teacher(
     choose(kind, TEACHERS, "policy")
     if kind == "fixed" and not (rest.isdecimal() and 1 <= int(rest) <= 60): raise UsageError(f"policy {name!r} names no lookback: write fixed:8, with 1 to 60 bars")
     if kind == "ppo" and not rest: raise UsageError(f"policy {name!r} names no folder: write ppo:FOLDER, with the folder of a training run")
-    expert, sees, parents = BeliefExpert(spec.rho, len(spec.filter.regimes)), {}, ()
-    if kind == "ppo": begin, sees, parents = _trained(rest)
+    expert, sees, parents, stamp = BeliefExpert(spec.rho, len(spec.filter.regimes)), {}, (), ""
+    if kind == "ppo": (begin, sees, parents), stamp = _trained(rest), file_sha256(Path(rest)/"policy.npz").removeprefix("sha256:")[:12]
     elif kind == "belief": begin, sees = lambda *_: lambda obs: np.eye(len(ACTIONS))[expert.act(obs)], {"observe": "belief"}
     elif kind == "random": begin = lambda *_: lambda obs: np.full((len(obs), len(ACTIONS)), 1 / len(ACTIONS))
     else: begin = _plan(name)
     blind = kind not in ("ppo", "belief")
-    return with_noise(Teacher(name, begin, sees, parents, blind), noise)
+    return with_noise(Teacher(name, begin, sees, parents, stamp, blind), noise)
 
 def with_noise(teacher, noise) -> Teacher:
     "The teacher, with a share of the decisions left to the coin."
@@ -234,7 +236,7 @@ def check_output(config: LogTrajectories) -> Path:
     "Where the set goes; `UsageError` before any work if it cannot go there."
     output = Path(config.output)
     if output.suffix not in (".h5", ".hdf5"): raise UsageError(f"output {output} names no HDF5 file: let it end in .h5")
-    refuse_writing(output, config.resume, config.overwrite)
+    check_place(output); refuse_writing(output, config.resume, config.overwrite); check_claims(output)
     check_folder(output.parent)
     return output
 
@@ -242,7 +244,7 @@ def log_trajectories(config: LogTrajectories) -> Path:
     "Log a policy's trajectories on the synthetic market: offline_dataset.h5, offline_metadata.json, dataset_card.md and data_manifest.json."
     spec, output = spec_of(config), check_output(config)
     teacher = teacher_of(config)
-    about = make_about(spec, teacher.name, noise=config.noise, seed=config.seed)
+    about = make_about(spec, teacher.name, [f"{teacher.name}, {teacher.stamp}"] if teacher.stamp else None, config.noise, config.seed)
     with ShardWriter(output, about, config.resume, config.overwrite) as writer:
         if writer.next_episode > config.episodes: raise UsageError(f"{output} has {writer.next_episode} episodes already: give --episodes {writer.next_episode} or more, or --overwrite")
         if writer.rows: say(f"{output}: goes on with episode {writer.next_episode}, behind {writer.rows} steps")

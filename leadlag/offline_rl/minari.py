@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ID', 'OURS', 'MINARI', 'ARRAYS', 'ToMinari', 'minari_folder', 'describe_env', 'describe_set', 'arrays_of', 'put_view',
-           'put_copy', 'write_episodes', 'look_over', 'parts_of', 'put_in_place', 'to_minari']
+           'put_copy', 'write_episodes', 'look_over', 'parts_of', 'recover', 'put_in_place', 'to_minari']
 
 # %% ../../nbs/48_offline_rl.minari.ipynb #917f1bee
 from dataclasses import dataclass
@@ -128,6 +128,21 @@ def parts_of(path, store, home, near) -> list: # (first row, rows, file)
     return list(zip(store.starts[:-1].tolist(), np.diff(store.starts).tolist(), named))
 
 # %% ../../nbs/48_offline_rl.minari.ipynb #0437d628
+def _lives(pid) -> bool:
+    "Whether there is such a process."
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return False
+    except OSError: pass
+    return True
+
+def recover(folder):
+    "Put back what a process that was killed while it replaced `folder` had moved away; remove what it had not finished."
+    if not folder.parent.is_dir(): return
+    found = [(m[2], f) for f in folder.parent.iterdir() if (m := re.fullmatch(rf"\.{re.escape(folder.name)}\.(\d+)\.(old|tmp)", f.name)) and not _lives(int(m[1]))]
+    for kind, left in sorted(found):
+        if kind == "old" and not folder.exists(): os.replace(left, folder); say(f"{folder} is back, which a call that was killed had moved away")
+        else: shutil.rmtree(left, ignore_errors=True)
+
 def put_in_place(folder, fill):
     "Let `fill` fill a new folder beside `folder`, and give it that name, in the place of what is there."
     new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
@@ -143,6 +158,7 @@ def put_in_place(folder, fill):
 def to_minari(config: ToMinari) -> Path: # the folder of the set
     "Make a set of ours one of Minari's: views of the same rows, or copies."
     path, home = Path(config.dataset), minari_folder(config.id, config.output)
+    recover(home)
     if home.exists() and not config.overwrite: raise UsageError(f"{home} exists: add --overwrite to replace it, or give another name")
     if home.exists() and not (home/"data"/"metadata.json").is_file(): raise UsageError(f"{home} is no data set of Minari's: give another name")
     def fill(new):

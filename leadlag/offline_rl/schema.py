@@ -29,7 +29,7 @@ SCHEMA = {  # name: (type, columns, unit, meaning)
     "value":       ("f4", "", "percent", "the critic's estimate of what was still to come"),
     "episode":     ("i8", "", "", "number of the episode, from 0"),
     "step":        ("i4", "", "bar", "decision within the episode, from 0"),
-    "seed":        ("i8", "", "", "of the episode's path"),
+    "seed":        ("i8", "", "", "of the episode's path; in the log of a training, of the first path in its lane"),
     "lane":        ("i4", "", "", "lane of the batched environment, from 0"),
     "policy":      ("i2", "", "", "index into `policies`: who acted"),
     "regime":      ("i2", "", "", "true regime at the decision, an index into `regimes`"),
@@ -207,7 +207,7 @@ class Dataset:
     value: np.ndarray        # [rows] the critic's estimate, NaN where there is none
     episode: np.ndarray      # [rows] from 0
     step: np.ndarray         # [rows] from 0 within the episode
-    seed: np.ndarray         # [rows] of the path
+    seed: np.ndarray         # [rows] of the path, or of the first one in its lane
     lane: np.ndarray         # [rows] of the batched environment
     policy: np.ndarray       # [rows] index into `about["policies"]`
     regime: np.ndarray       # [rows] index into `about["regimes"]`; -1 on real prices
