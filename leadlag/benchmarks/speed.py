@@ -10,13 +10,13 @@ __all__ = ['TOPICS', 'PREFACE', 'BenchSpeed', 'earlier', 'write_bench', 'measure
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from . import environment, estimators, training
+from . import environment, estimators, logs, training
 from .timing import SIZES, measure, number, sized, summarise, verdicts
 from ..command import run
 from ..core import UsageError, at_least, choose, code_version, free_folder, read_json, run_folder, save_figure, say, write_atomic, write_json
 
 # %% ../../nbs/84_benchmarks.speed.ipynb #0c0fce83
-TOPICS = {t.name: t for t in (*environment.TOPICS, estimators.TOPIC, training.TOPIC)}
+TOPICS = {t.name: t for t in (*environment.TOPICS, estimators.TOPIC, training.TOPIC, logs.TOPIC)}
 
 @dataclass(frozen=True)
 class BenchSpeed:
