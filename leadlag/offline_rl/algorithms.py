@@ -52,7 +52,7 @@ def fit_trials(
 ) -> list:             # of (settings, policy)
     "Every trial of a learner."
     def one(k, trial):
-        network = {k: v for k, v in trial.items() if k != "strength"}
+        network = {k: min(v, config.updates) if k == "updates" else v for k, v in trial.items() if k != "strength"} # no more than asked for
         return fit_policy(train, algorithm, replace(config, **network), trial.get("strength", strength), support, folder and Path(folder) / f"trial-{k}")[0]
     return [(trial, one(k, trial)) for k, trial in enumerate(progress(choose(algorithm, TRIALS, "algorithm"), f"{algorithm}, trials"))]
 
