@@ -1,5 +1,6 @@
 """Minari's own code reads what we wrote, and we read what it wrote. Minari is no dependency: where it is not installed these tests are skipped."""
 import os, subprocess, sys, time
+from pathlib import Path
 
 import h5py, numpy as np, pytest
 
@@ -88,6 +89,26 @@ def test_overwriting(ours):
     file = home/"sets"/"leadlag"/"copy-v0"/"data"/"main_data.hdf5"; before = file.read_bytes()
     to_minari(ToMinari("leadlag/copy-v0", str(path), sets, copy=True, overwrite=True))
     assert file.read_bytes() == before
+
+@pytest.mark.parametrize("after", range(4))
+def test_killed_while_it_replaces_a_set(ours, tmp_path, after):
+    "Whatever rename was the last one, the next call finds a set under the name, the old one or the new one, and no leftovers."
+    path, sets = ours[0]/"ours"/"offline_dataset.h5", tmp_path/"sets"
+    home = to_minari(ToMinari("a/set-v0", str(path), str(sets))); (home/"mark").write_text("the old one")
+    (home.parent/f".set-v0.{os.getpid()}.tmp").mkdir()  # of a process that lives: not ours to remove
+    pid = os.fork()
+    if pid == 0:
+        real, left = os.replace, [after]
+        def mortal(a, b):
+            if Path(b).parent == home.parent:
+                left[0] -= 1
+                if left[0] < 0: os._exit(9)
+            return real(a, b)
+        os.replace = mortal; to_minari(ToMinari("a/set-v0", str(path), str(sets), overwrite=True)); os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == (9 if after < 2 else 0)
+    assert home.exists() == (after != 1)
+    with pytest.raises(UsageError, match="--overwrite"): to_minari(ToMinari("a/set-v0", str(path), str(sets)))
+    assert sorted(p.name for p in home.parent.iterdir()) == [f".set-v0.{os.getpid()}.tmp", "set-v0"] and (home/"mark").exists() == (after < 2) and (home/"data"/"metadata.json").is_file()
 
 
 # ---- there and back

@@ -1,5 +1,5 @@
 """The offline store where a notebook cannot go: killed writers, hostile files, a disk that is full. Each attempt runs in a process of its own."""
-import json, os, resource, shutil, signal, struct, time
+import json, os, resource, shutil, signal, struct, subprocess, sys, time
 from pathlib import Path
 
 import h5py, hdf5plugin
@@ -12,7 +12,7 @@ from leadlag.offline_rl import shards
 from leadlag.offline_rl.files import check_shard, shards_folder
 from leadlag.offline_rl.log_trajectories import LogTrajectories, get_teacher, log_trajectories, spec_of, trajectory_blocks
 from leadlag.offline_rl.schema import as_columns
-from leadlag.offline_rl.shards import ShardWriter, read_list
+from leadlag.offline_rl.shards import Consolidate, ShardWriter, consolidate, read_list
 from leadlag.offline_rl.store import SCHEMA, check_store, make_about, open_store, read_store, write_store
 
 CONFIG = LogTrajectories(episodes=3, length=32)
@@ -246,6 +246,139 @@ def test_a_log_of_real_prices_has_no_truth(tmp_path):
     with ShardWriter(tmp_path / "no.h5", about) as w:
         with pytest.raises(DataError, match="column mean"): w.append(episodes(0, 1))
         w.append({k: v for k, v in rows.items()})
+
+
+# ---- whose shards these are
+
+def log(path, last=3, seed=0, **how):
+    "A set of `last` episodes of 32 steps; with shards of 40 steps."
+    with ShardWriter(path, ABOUT, **how) as w: w.append(episodes(w.next_episode, last, seed))
+    return path
+
+def test_sets_whose_names_differ_in_the_ending_have_shards_of_their_own(sharded):
+    good = read_store(sharded)
+    for name in ("set.hdf5", "set"): log(sharded.with_name(name), seed=1); log(sharded.with_name(name), 1, seed=2, overwrite=True)
+    assert same(read_store(sharded), good)
+
+@pytest.mark.parametrize("how", [{}, {"overwrite": True}, {"resume": True}])
+@pytest.mark.parametrize("there", ["nothing", "a plain file", "a damaged file", "another set"])
+def test_the_shards_of_a_renamed_set_are_not_touched(sharded, there, how):
+    good, other = read_store(sharded), sharded.rename(sharded.with_name("other.h5"))
+    if there == "a plain file": write_store(sharded, [episodes(0, 1)], ABOUT)
+    if there == "a damaged file": sharded.write_bytes(other.read_bytes()[:2000])
+    if there == "another set": log(sharded.with_name("third.h5")).rename(sharded)
+    with pytest.raises(UsageError): log(sharded, seed=1, **how)
+    assert same(read_store(other), good)
+    if not how and there == "nothing":
+        with pytest.raises(UsageError, match=r"set\.h5\.shards holds the shards of a set that is no longer called set\.h5: give"): log_trajectories(LogTrajectories(output=str(sharded)))
+        consolidate(Consolidate(str(other))); assert same(read_store(other), good) and [p.name for p in sharded.parent.iterdir()] == ["other.h5"]
+        log(sharded, seed=1)
+
+def test_a_folder_of_shards_that_is_a_link_is_refused(sharded):
+    good = read_store(sharded)
+    os.symlink(shards_folder(sharded), shards_folder(sharded.with_name("u.h5")))
+    for how in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(UsageError, match="is a link or a file"): log(sharded.with_name("u.h5"), **how)
+    assert same(read_store(sharded), good)
+
+def test_consolidating_leaves_what_is_not_ours_and_what_another_set_needs(sharded):
+    home, good = shards_folder(sharded), read_store(sharded)
+    (home / "notes.txt").write_text("mine"); (home / "sub").mkdir(); (home / "sub" / "x").write_text("mine")
+    copy = shutil.copy(sharded, sharded.with_name("copy.h5")); consolidate(Consolidate(str(copy)))
+    assert same(read_store(copy), good) and same(read_store(sharded), good)
+    consolidate(Consolidate(str(sharded)))
+    assert same(read_store(sharded), good) and sorted(str(p.relative_to(home)) for p in home.rglob("*")) == ["notes.txt", "sub", "sub/x"]
+    log(sharded, 3, 1, overwrite=True); assert (home / "notes.txt").read_text() == "mine"
+
+@pytest.mark.parametrize("what", ["log", "append", "overwrite", "overwrite with less", "consolidate"])
+def test_killed_before_any_rename_or_removal_a_set_goes_on(sharded, what):
+    "The n-th change of a name in a folder does not happen any more, for every n; the next writer is never refused as a stranger."
+    kept, old = sharded.parent / "kept", read_store(sharded)
+    kept.mkdir(); shutil.move(sharded, kept); shutil.move(shards_folder(sharded), kept)
+    def work(n):
+        left = [n]
+        def mortal(call):
+            def f(*a, **k):
+                left[0] -= 1
+                if left[0] < 0: os._exit(9)
+                return call(*a, **k)
+            return f
+        for name in ("replace", "unlink", "rmdir"): setattr(os, name, mortal(getattr(os, name)))
+        if what == "consolidate": consolidate(Consolidate(str(sharded)))
+        else: log(sharded, 9 if what == "append" else 1 if "less" in what else 5, 0 if what == "append" else 1, resume=what == "append", overwrite="over" in what)
+    for n in range(0, 200, 1 if KILLS >= 100 else 7):
+        for p in (sharded, shards_folder(sharded)): shutil.rmtree(p, ignore_errors=True) if p.is_dir() else p.unlink(missing_ok=True)
+        if what != "log": shutil.copytree(kept, sharded.parent, dirs_exist_ok=True)
+        status = forked(lambda: work(n)); assert status in (0, 9)
+        half = (shards_folder(sharded) / "writing.json").exists()
+        if sharded.exists(): assert len(read_store(sharded)) in (96, 288 if what == "append" else 32 if "less" in what else 160)
+        if what in ("append", "consolidate"): assert same(read_store(sharded).rows(slice(96)), old)
+        log(sharded, 4, 2, overwrite=half or sharded.exists()); assert len(read_store(sharded)) == 128
+        assert sum(shards.SHARD_FILE.match(p.name) is not None for p in shards_folder(sharded).iterdir()) == 4 and not [p for p in shards_folder(sharded).iterdir() if p.suffix == ".tmp"]
+        if status == 0: break
+    assert 3 < n < 190
+
+@pytest.mark.parametrize("name", ["a:b.h5", "a\\b.h5", "%b.h5", "100%.h5", "tab\there.h5", "new\nline.h5", "nb\u00a0sp.h5", "z\u200bw.h5", "x" * 205 + ".h5", "ü" * 100 + ".h5", os.fsdecode(b"\xff.h5")], ids=ascii)
+def test_names_that_hdf5_or_people_misread_are_refused_before_any_work(tmp_path, name):
+    for begin in (lambda: ShardWriter(tmp_path / name, ABOUT), lambda: log_trajectories(LogTrajectories(output=str(tmp_path / name)))):
+        with pytest.raises(UsageError, match="cannot be the name of a set") as e: begin()
+        assert "\n" not in str(e.value) and str(e.value).isprintable() and not any(tmp_path.iterdir())
+
+@pytest.mark.parametrize("name", ["größe 2.h5", "[abc].h5", "*.h5", "-x.h5", "emoji🙂.h5", " .h5", "y" * 190 + ".h5"], ids=ascii)
+def test_other_names_are_taken(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(shards, "SHARD", 40)
+    log(tmp_path / name); log(tmp_path / name, 6, resume=True)
+    assert len(read_store(tmp_path / name)) == 192
+    with h5py.File(tmp_path / name) as f: assert np.array_equal(f["reward"][:], episodes(0, 6)["reward"])
+
+def test_a_teacher_trained_again_does_not_go_on_with_the_log_of_the_first(tmp_path):
+    from leadlag.agents.ppo import NumpyPolicy
+    from leadlag.core import write_json
+    from leadlag.offline_rl.schema import spec_to_dict
+    def train(seed):
+        rng = np.random.default_rng(seed)
+        NumpyPolicy(tuple((rng.normal(size=(o, i)).astype("f4"), np.zeros(o, "f4")) for i, o in ((15, 8), (8, 3)))).save(tmp_path / "run" / "policy.npz")
+    write_json(tmp_path / "run" / "config.json", {"env": spec_to_dict(EnvSpec(length=32))}); train(0)
+    config = {"length": 32, "policy": f"ppo:{tmp_path / 'run'}", "output": str(tmp_path / "d" / "set.h5")}
+    log_trajectories(LogTrajectories(episodes=3, **config)); log_trajectories(LogTrajectories(episodes=6, resume=True, **config)); train(1)
+    with pytest.raises(UsageError, match="begun with policies"): log_trajectories(LogTrajectories(episodes=9, resume=True, **config))
+    assert read_store(config["output"]).about["policy"] == config["policy"]
+
+
+# ---- a disk that is full
+
+FULL = """
+import sys
+from leadlag.command import run
+from leadlag.offline_rl import shards
+from leadlag.offline_rl.log_trajectories import LogTrajectories, log_trajectories
+from leadlag.offline_rl.shards import Consolidate, consolidate
+shards.SHARD = int(sys.argv.pop(1)); what = sys.argv.pop(1)
+sys.exit(run(*((consolidate, Consolidate) if what == "consolidate" else (log_trajectories, LogTrajectories)), prog=what))
+"""
+
+@pytest.fixture
+def small_disk(tmp_path):
+    "A disk of 300 kB."
+    where = tmp_path / "disk"; where.mkdir()
+    if os.getuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", where], capture_output=True).returncode: pytest.skip("no disk may be mounted here")
+    yield where
+    subprocess.run(["umount", where], check=True)
+
+@pytest.mark.parametrize("shard, what, files", [(10**6, "log", 70), (2000, "log", 70), (500, "log", 20), (2000, "consolidate", 70)])
+def test_a_full_disk_is_one_sentence_and_the_old_set_stays(small_disk, tmp_path, shard, what, files, monkeypatch):
+    path = small_disk / "set.h5"; monkeypatch.setattr(shards, "SHARD", shard)
+    source = path if what == "log" else tmp_path / "source.h5"
+    log(source, 10 if what == "log" else 200); old = read_store(source)
+    if what == "log": (small_disk / "ballast").write_bytes(b"x" * 1024 * files)
+    else: (small_disk / "ballast").write_bytes(b"x" * 1024 * 200)
+    words = [f"--dataset={source}", f"--output={path}"] if what == "consolidate" else [f"--output={path}", "--episodes=100", "--overwrite"]
+    done = subprocess.run([sys.executable, "-c", FULL, str(shard), what, *words], capture_output=True, text=True)
+    said = [line for line in done.stderr.splitlines() if "it/s" not in line and not line.startswith("log")]
+    assert done.returncode == 1 and "Traceback" not in done.stderr and said[-1].startswith("leadlag: No space left on device") and len(said) <= 2, done.stderr
+    assert same(read_store(source), old)
+    (small_disk / "ballast").unlink()
+    if what == "log": log(path, 4, overwrite=True); assert len(read_store(path)) == 128
 
 
 # ---- hostile files

@@ -75,7 +75,7 @@ def to_disk(path):
 def image_of(fill) -> bytes:
     "The bytes of the HDF5 file that `fill(f)` fills, made in memory."
     import h5py
-    with h5py.File("image.h5", "w", driver="core", backing_store=False, block_size=1 << 22) as f:
+    with h5py.File("image.h5", "w", driver="core", backing_store=False) as f:
         fill(f); f.flush()
         return f.id.get_file_image()
 
@@ -212,6 +212,7 @@ def check_place(path):
     if not fits_name(Path(path).name): raise UsageError(f"{ascii(Path(path).name)[:80]} cannot be the name of a set: give one of at most 200 bytes, without \\ : % and characters that cannot be seen")
     if home.is_symlink() or home.exists() and not home.is_dir(): raise UsageError(f"{home} is a link or a file, where the shards of {Path(path).name} would have their folder: move it away, or give another --output")
 
+# %% ../../nbs/44_offline_rl.files.ipynb #f991ad53
 def shard_name(number, sha256) -> str:
     "A shard is called by its number and the first digits of its fingerprint."
     return f"{number:05d}-{sha256[:12]}.h5"
@@ -252,7 +253,7 @@ def place_of_shard(home, number, sha256) -> Path:
         return path
     except FileNotFoundError: raise DataError(f"{home.name}/{shard_name(number, sha256)} is missing: move the folder {home.name} along with the file, or log the data again") from None
 
-# %% ../../nbs/44_offline_rl.files.ipynb #f991ad53
+# %% ../../nbs/44_offline_rl.files.ipynb #1f35b308
 def _virtual(f, name, wide, sources):
     "A virtual column over `sources` [(rows, file)]; low-level, because only so HDF5 keeps the time out of it."
     from h5py import h5d, h5p, h5s, h5t
@@ -276,7 +277,7 @@ def write_contents(path, about, folder, shards, widths):
     put_bytes(path, image_of(fill))
     return Path(path)
 
-# %% ../../nbs/44_offline_rl.files.ipynb #316af120
+# %% ../../nbs/44_offline_rl.files.ipynb #b3f3f3d6
 @contextmanager
 def hdf5_errors(path):
     "Every error of the HDF5 library made a `DataError`."
@@ -311,7 +312,7 @@ def check_shard(home, number, rows, sha256, about, hashed=True):
     if said == about and len(f["action"]) == rows: return f
     f.close(); _refuse(f"{path.name} is of another set")
 
-# %% ../../nbs/44_offline_rl.files.ipynb #b3f3f3d6
+# %% ../../nbs/44_offline_rl.files.ipynb #e157e187
 def check_store(
     path,        # of a file that anybody may have made
     hashes=False,# also compare the shards with their fingerprints

@@ -143,6 +143,7 @@ def recover(folder):
         if kind == "old" and not folder.exists(): os.replace(left, folder); say(f"{folder} is back, which a call that was killed had moved away")
         else: shutil.rmtree(left, ignore_errors=True)
 
+# %% ../../nbs/48_offline_rl.minari.ipynb #64277404
 def put_in_place(folder, fill):
     "Let `fill` fill a new folder beside `folder`, and give it that name, in the place of what is there."
     new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))

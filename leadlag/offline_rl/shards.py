@@ -291,6 +291,7 @@ class Consolidate:
     output: str | None = None  # the plain file; None: in the place of the set
     overwrite: bool = False    # replace a file at `output`
 
+# %% ../../nbs/46_offline_rl.shards.ipynb #8d915ae0
 def finish_unfinished(path) -> bool: # whether there was an unfinished log
     "Finish a log whose writer died, as far as it came."
     half = shards_folder(path)/"writing.json"
