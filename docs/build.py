@@ -113,7 +113,7 @@ RUNS = [{"text": "Speed", "href": "benchmarks.md"}, {"text": "Transfer", "href":
 
 def sidebar(pages):
     "Contents of the sidebar, sections in the order of the layers."
-    sections = {"": [], **{name: [] for name in ORDER}, "Benchmarks": RUNS}
+    sections = {"": [], **{name: [] for name in ORDER}, "Benchmarks": [*RUNS]}
     for page in pages: sections.setdefault(group(page), []).append({"text": page["title"], "href": page["page"]})
     return [*sections.pop(""), *({"section": name, "contents": items} for name, items in sections.items() if items),
             {"section": "About", "contents": [{"text": "Every name", "href": "names.md"}, {"text": "Contributing", "href": "contributing.md"},
