@@ -284,7 +284,10 @@ def test_a_folder_of_shards_that_is_a_link_is_refused(sharded):
 def test_consolidating_leaves_what_is_not_ours_and_what_another_set_needs(sharded):
     home, good = shards_folder(sharded), read_store(sharded)
     (home / "notes.txt").write_text("mine"); (home / "sub").mkdir(); (home / "sub" / "x").write_text("mine")
-    copy = shutil.copy(sharded, sharded.with_name("copy.h5")); consolidate(Consolidate(str(copy)))
+    copy = shutil.copy(sharded, sharded.with_name("copy.h5"))
+    for how in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(UsageError, match="copy.h5, a copy of .* would lose them"): log(sharded, 6, **how)
+    consolidate(Consolidate(str(copy)))
     assert same(read_store(copy), good) and same(read_store(sharded), good)
     consolidate(Consolidate(str(sharded)))
     assert same(read_store(sharded), good) and sorted(str(p.relative_to(home)) for p in home.rglob("*")) == ["notes.txt", "sub", "sub/x"]

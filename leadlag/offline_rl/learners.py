@@ -199,8 +199,9 @@ def to_policy(networks, data) -> NetworkPolicy:
 
 def settings_of(data, algorithm, config) -> dict:
     "Everything that decides what is learned."
-    digest = hashlib.sha256(data.action.tobytes() + data.reward.tobytes()).hexdigest()[:16]
-    return {**asdict(config), "hidden": list(config.hidden), "algorithm": algorithm, "data": digest, "sources": source_digest()}
+    digest = hashlib.sha256()
+    for name in ("observation", "action", "reward", "terminated", "truncated", "step"): digest.update(np.ascontiguousarray(getattr(data, name)).data)
+    return {**asdict(config), "hidden": list(config.hidden), "algorithm": algorithm, "data": digest.hexdigest()[:16], "sources": source_digest()}
 
 def restore(folder, settings, parts) -> tuple: # updates done, learning curve
     "Put `parts` back to the state in `folder`, if there is one; `UsageError` if it is of other settings."

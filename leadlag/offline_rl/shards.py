@@ -17,7 +17,7 @@ from ..governance.dataset import MANIFEST, extend_manifest, record_sidecar
 from .files import (MAX_SHARDS, check_place, check_shard, clear_leftovers, contents_of, hdf5_errors, image_of, put_bytes, shard_name, shards_folder,
                                       write_about, write_columns, write_contents, write_store)
 from .schema import BLOCK, SCHEMA, START, as_columns, check_about, check_order, check_values, same_about, whole_rows
-from .store import files_of, forget_file, open_store
+from .store import files_of, forget_file, open_store, sharers
 
 # %% ../../nbs/46_offline_rl.shards.ipynb #cb11a59f
 SHARD = 32 * BLOCK  # rows of a shard
@@ -103,7 +103,9 @@ def check_claims(path):
     if not home.is_dir(): return
     there, said, listed = {f.name for f in home.iterdir() if SHARD_FILE.fullmatch(f.name)}, finished(path), named_by(home/"manifest.json")
     mine = (said or set()) | named_by(home/"writing.json") | marked(home) - (listed if said is None else set())
-    if (there | listed) - mine: raise UsageError(f"{home} holds the shards of a set that is no longer called {Path(path).name}: give it back its name, make one file of it with `leadlag offline consolidate`, or give another --output")
+    way = "with `leadlag offline consolidate`, or give another --output"
+    if (there | listed) - mine: raise UsageError(f"{home} holds the shards of a set that is no longer called {Path(path).name}: give it back its name, make one file of it {way}")
+    if said and (others := sharers(path, home)): raise UsageError(f"{others[0]}, a copy of {path}, has its shards in {home.name} too and would lose them: make one file of it {way}")
 
 # %% ../../nbs/46_offline_rl.shards.ipynb #b8392a7f
 def refuse_writing(path, resume=False, overwrite=False):
@@ -301,11 +303,10 @@ def finish_unfinished(path) -> bool: # whether there was an unfinished log
     return True
 
 def remove_shards(path, home, names):
-    "Remove the shards in `home` that the set at `path` had, unless the set that `home` is called after has them too; and `home`, if nothing else is in it."
-    owner = home.with_suffix("")
-    if owner != path and (finished(owner) or (home/"writing.json").exists()): say(f"{home} stays, because it is the folder of {owner}"); return
+    "Remove the shards in `home` that the set at `path` had, unless another set beside it has them too; and `home`, if nothing else is in it."
+    if (others := sharers(path, home)) or (home/"writing.json").exists(): say(f"{home} stays, because {others[0] if others else 'an unfinished log'} needs it"); return
     forget_file(path.parent, *names)
-    if owner == path: tidy(path)
+    if home == shards_folder(path): tidy(path)
     if not any(home.iterdir()): home.rmdir()
 
 def consolidate(config: Consolidate) -> Path:
