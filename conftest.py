@@ -1,6 +1,7 @@
 """Each notebook under nbs/ is one pytest item; `--flags slow` runs the cells marked slow too."""
 import atexit
 import os
+import sys
 from unittest import mock
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -23,9 +24,11 @@ def run_notebook(path, **flags):
     """Run a notebook. What its shell leaves to the end of the process is done at once: with the variables of a hundred notebooks in memory it takes minutes there."""
     from IPython.core.interactiveshell import InteractiveShell
     from nbdev.test import test_nb
+    main = sys.modules["__main__"]  # the shell puts its own in this place
     with mock.patch("atexit.register", wraps=atexit.register) as registered: passed, _ = test_nb(path, **flags)
     for (last, *_), _ in registered.call_args_list:
         if isinstance(getattr(last, "__self__", None), InteractiveShell): atexit.unregister(last), last()
+    sys.modules["__main__"] = main
     return passed
 
 
