@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILL', 'BLOSC', 'FLETCHER', 'MAX_BYTES', 'MAX_SHARDS', 'write_about', 'describe_column', 'write_columns', 'blocks_of',
-           'to_disk', 'image_of', 'put_bytes', 'clear_leftovers', 'write_store', 'read_about', 'check_plain',
+           'to_disk', 'image_of', 'put_bytes', 'lives', 'clear_leftovers', 'write_store', 'read_about', 'check_plain',
            'shards_folder', 'fits_name', 'check_place', 'shard_name', 'check_contents', 'place_of_shard',
            'write_contents', 'hdf5_errors', 'open_plain', 'contents_of', 'sampled', 'check_shard', 'check_store']
 
@@ -85,14 +85,19 @@ def put_bytes(path, data):
     except OSError as e: raise OSError(e.errno, e.strerror, str(path)) from None
 
 # %% ../../nbs/44_offline_rl.files.ipynb #9307cbd1
+def lives(pid) -> bool:
+    "Whether there is such a process."
+    try: os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError): return False
+    except OSError: pass
+    return True
+
 def clear_leftovers(path):
     "Remove what a killed writer left beside `path`; `UsageError` while another one is alive."
     for leftover in Path(path).parent.glob(f".{glob.escape(Path(path).name)}.*.tmp"):
         pid = leftover.name.split(".")[-2]
-        try: os.kill(int(pid), 0)
-        except (ProcessLookupError, ValueError): leftover.unlink(missing_ok=True); continue
-        except PermissionError: pass
-        if int(pid) != os.getpid(): raise UsageError(f"{path} is being written by process {pid}: wait for it, or remove {leftover.name} if that process is something else")
+        if not lives(pid): leftover.unlink(missing_ok=True)
+        elif int(pid) != os.getpid(): raise UsageError(f"{path} is being written by process {pid}: wait for it, or remove {leftover.name} if that process is something else")
 
 def write_store(
     path,    # of the file, e.g. offline_dataset.h5

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEACHERS', 'LogTrajectories', 'spec_of', 'markets_of', 'BeliefExpert', 'Teacher', 'get_teacher', 'with_noise',
            'teacher_of', 'tosses', 'draw', 'record', 'record_actions', 'record_known', 'trajectory_blocks',
-           'check_output', 'log_trajectories', 'plot_coverage']
+           'check_output', 'write_log', 'log_trajectories', 'plot_coverage']
 
 # %% ../../nbs/70_offline_rl.log_trajectories.ipynb #b45e1cea
 from dataclasses import dataclass
@@ -240,15 +240,23 @@ def check_output(config: LogTrajectories) -> Path:
     check_folder(output.parent)
     return output
 
+def write_log(
+    config, # with `output`, `episodes`, `resume` and `overwrite`
+    about,  # as `make_about` gives it
+    blocks, # function of the episode to begin with -> blocks
+):
+    "Write the episodes that are not there yet."
+    with ShardWriter(config.output, about, config.resume, config.overwrite) as writer:
+        if writer.next_episode > config.episodes: raise UsageError(f"{config.output} has {writer.next_episode} episodes already: give --episodes {writer.next_episode} or more, or --overwrite")
+        if writer.rows: say(f"{config.output}: goes on with episode {writer.next_episode}, behind {writer.rows} steps")
+        for block in blocks(writer.next_episode): writer.append(block)
+
 def log_trajectories(config: LogTrajectories) -> Path:
     "Log a policy's trajectories on the synthetic market: offline_dataset.h5, offline_metadata.json, dataset_card.md and data_manifest.json."
     spec, output = spec_of(config), check_output(config)
     teacher = teacher_of(config)
     about = make_about(spec, teacher.name, [f"{teacher.name}, {teacher.stamp}"] if teacher.stamp else None, config.noise, config.seed)
-    with ShardWriter(output, about, config.resume, config.overwrite) as writer:
-        if writer.next_episode > config.episodes: raise UsageError(f"{output} has {writer.next_episode} episodes already: give --episodes {writer.next_episode} or more, or --overwrite")
-        if writer.rows: say(f"{output}: goes on with episode {writer.next_episode}, behind {writer.rows} steps")
-        for block in trajectory_blocks(config, teacher, writer.next_episode): writer.append(block)
+    write_log(config, about, lambda first: trajectory_blocks(config, teacher, first))
     settings = {k: v for k, v in asdict(config).items() if k not in ("output", "overwrite", "resume", *(() if config.policy_weights else ("policy_weights", "activation")))}
     facts = record_set(output, config=settings, seed=config.seed, parents=teacher.parents, title="Trajectories for offline learning")
     if (old := output.with_name("offline_results.json")).exists(): say(f"{old} is of another set: train again")

@@ -29,7 +29,7 @@ from ..core import UsageError, say, write_json
 from ..engine.sight import BOUND
 from ..engine.spec import EnvSpec, observation_names
 from ..governance.dataset import record_manifest
-from .files import FILL, contents_of, hdf5_errors, shard_name
+from .files import FILL, contents_of, hdf5_errors, lives, shard_name
 from .schema import ACTIONS, BLOCK, SCHEMA, START, TRUTH, check_order, spec_from_dict
 from .store import open_store
 
@@ -128,17 +128,10 @@ def parts_of(path, store, home, near) -> list: # (first row, rows, file)
     return list(zip(store.starts[:-1].tolist(), np.diff(store.starts).tolist(), named))
 
 # %% ../../nbs/48_offline_rl.minari.ipynb #0437d628
-def _lives(pid) -> bool:
-    "Whether there is such a process."
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except OSError: pass
-    return True
-
 def recover(folder):
     "Put back what a process that was killed while it replaced `folder` had moved away; remove what it had not finished."
     if not folder.parent.is_dir(): return
-    found = [(m[2], f) for f in folder.parent.iterdir() if (m := re.fullmatch(rf"\.{re.escape(folder.name)}\.(\d+)\.(old|tmp)", f.name)) and not _lives(int(m[1]))]
+    found = [(m[2], f) for f in folder.parent.iterdir() if (m := re.fullmatch(rf"\.{re.escape(folder.name)}\.(\d+)\.(old|tmp)", f.name)) and not lives(m[1])]
     for kind, left in sorted(found):
         if kind == "old" and not folder.exists(): os.replace(left, folder); say(f"{folder} is back, which a call that was killed had moved away")
         else: shutil.rmtree(left, ignore_errors=True)

@@ -13,9 +13,8 @@ from ..command import run
 from ..core import UsageError, choose, say, seed_for
 from .card import record_set
 from .evaluate import judge
-from .log_trajectories import LogTrajectories, check_output, get_teacher, spec_of, trajectory_blocks
+from .log_trajectories import LogTrajectories, check_output, get_teacher, spec_of, trajectory_blocks, write_log
 from .schema import MAX_SEED, SCHEMA, Dataset, as_columns, make_about
-from .shards import ShardWriter
 
 # %% ../../nbs/73_offline_rl.sets.ipynb #2d14f670
 DATASETS = {  # name: ((teacher, share of its decisions left to a coin), …)
@@ -79,10 +78,7 @@ def log_set(config: LogSet) -> Path:
     settings = {k: v for k, v in asdict(config).items() if k not in ("output", "overwrite", "resume")}
     parts = parts_of(**settings)
     output, about = check_output(replace(parts[0], output=config.output, overwrite=config.overwrite, resume=config.resume)), about_set(config.name, parts, config.seed)
-    with ShardWriter(output, about, config.resume, config.overwrite) as writer:
-        if writer.next_episode > config.episodes: raise UsageError(f"{output} has {writer.next_episode} episodes already: give --episodes {writer.next_episode} or more, or --overwrite")
-        if writer.rows: say(f"{output}: goes on with episode {writer.next_episode}, behind {writer.rows} steps")
-        for block in set_blocks(parts, writer.next_episode): writer.append(block)
+    write_log(config, about, lambda first: set_blocks(parts, first))
     facts = record_set(output, config=settings, seed=config.seed, title="Trajectories for offline learning")
     say(f"{output}: {facts['episodes']} episodes, {facts['steps']} steps of {', '.join(about['policies'])}")
     return output
