@@ -2224,6 +2224,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'leadlag/offline_rl/log_trajectories.py'),
                                                      'leadlag.offline_rl.log_trajectories._by_band': ( 'offline_rl.log_trajectories.html#_by_band',
                                                                                                        'leadlag/offline_rl/log_trajectories.py'),
+                                                     'leadlag.offline_rl.log_trajectories._coin': ( 'offline_rl.log_trajectories.html#_coin',
+                                                                                                    'leadlag/offline_rl/log_trajectories.py'),
                                                      'leadlag.offline_rl.log_trajectories._lay': ( 'offline_rl.log_trajectories.html#_lay',
                                                                                                    'leadlag/offline_rl/log_trajectories.py'),
                                                      'leadlag.offline_rl.log_trajectories._plan': ( 'offline_rl.log_trajectories.html#_plan',

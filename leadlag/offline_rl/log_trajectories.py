@@ -102,6 +102,11 @@ def _plan(rule):
         return lambda obs: np.eye(len(ACTIONS))[plan[:, next(t)]]
     return begin
 
+def _coin(spec, n, seed):
+    "The same chances whatever is seen."
+    chances = np.full((n, len(ACTIONS)), 1 / len(ACTIONS))
+    return lambda obs: chances
+
 def _trained(folder):
     "A network trained online: its probabilities, the settings under which it looks, and where it comes from."
     from leadlag.agents.ppo import load_policy
@@ -130,7 +135,7 @@ def get_teacher(
     expert, sees, parents, stamp = BeliefExpert(spec.rho, len(spec.filter.regimes)), {}, (), ""
     if kind == "ppo": (begin, sees, parents), stamp = _trained(rest), file_sha256(Path(rest)/"policy.npz").removeprefix("sha256:")[:12]
     elif kind == "belief": begin, sees = lambda *_: lambda obs: np.eye(len(ACTIONS))[expert.act(obs)], {"observe": "belief"}
-    elif kind == "random": begin = lambda *_: lambda obs: np.full((len(obs), len(ACTIONS)), 1 / len(ACTIONS))
+    elif kind == "random": begin = _coin
     else: begin = _plan(name)
     blind = kind not in ("ppo", "belief")
     return with_noise(Teacher(name, begin, sees, parents, stamp, blind), noise)
