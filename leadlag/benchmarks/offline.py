@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BUDGETS', 'OBSERVED', 'FIRST_LOG', 'YOUTH', 'BY_LOG', 'CLONE', 'TARGETS', 'LEARNERS', 'CELL', 'Budget', 'cells',
            'scored', 'named', 'all_fitted', 'compared', 'learn_rows', 'online_rows', 'clone_rows', 'rule_rows',
-           'estimate_rows', 'do_cell', 'over_logs', 'derived', 'pick', 'crossed', 'plot_crossed', 'draw',
+           'estimate_rows', 'do_cell', 'exactly', 'over_logs', 'derived', 'pick', 'crossed', 'plot_crossed', 'draw',
            'BenchOffline', 'bench_offline']
 
 # %% ../../nbs/84_benchmarks.offline.ipynb #946a20e7
@@ -31,7 +31,7 @@ from ..offline_rl.live import TrajectoryLog
 from ..offline_rl.log_trajectories import get_teacher
 from ..offline_rl.sets import DATASETS, judge_behaviour, make_set
 from ..offline_rl.store import read_store
-from ..stats.aggregate import interval
+from ..stats.aggregate import Interval, interval
 from ..sweep import read_shard
 
 # %% ../../nbs/84_benchmarks.offline.ipynb #dd7865c6
@@ -147,6 +147,12 @@ def do_cell(cell) -> list: # of rows
 # %% ../../nbs/84_benchmarks.offline.ipynb #c84overl
 BY_LOG = ["family", "ablation", "step", "seed"]
 
+def exactly(k, n) -> Interval:
+    "A share with Clopper and Pearson's interval, for what resampling cannot tell: all of few."
+    from scipy.stats import binomtest
+    low, high = binomtest(k, n).proportion_ci()
+    return Interval(k / n, float(low), float(high), n)
+
 def over_logs(pairs): # DataFrame, columns as an aggregate's
     "Estimators over all pairs: shares of the pairs answered, of the answers whose interval holds, of the logs that let one choose; error; worth of the choice. Means, with intervals that draw logs."
     import pandas as pd
@@ -160,6 +166,7 @@ def over_logs(pairs): # DataFrame, columns as an aggregate's
             v = log.loc[log[bottom] > 0, [top, bottom]].to_numpy(float)
             if len(v) < 3: continue
             i = interval(v, lambda a, axis=0: np.divide(*np.moveaxis(a.sum(axis), -1, 0)), n_boot=2000)
+            if i.low == i.high and top in ("answered", "coverage", "choosable"): i = exactly(*v.sum(0).astype(int))
             lines.append(dict(policy=name, family="estimates", regime="mean", metric={"choosable": "could choose", "share": "chosen"}.get(top, top), iqm=i.value, ci_low=i.low, ci_high=i.high, n=i.n))
     return pd.DataFrame(lines)
 

@@ -186,7 +186,9 @@ def estimate(
     (q, g), w = cross_fitted(m, way), weigh(log, way, None if behaviour is None else ways(behaviour, log, drawn=True))
     hidden, known = unseen(log, way), {**by_path(log, way, w, q), **by_position(log, way, w, g)}
     def one(name):
-        if name == "fqe": return _answer(name, lambda: fitted_q(m, way, min(n_boot, 100)), float("nan"), hidden, n, least)
+        if name == "fqe":
+            if log.spec.observe != "belief": return Estimate(name, *[float("nan")] * 4, hidden, n, f"no answer: on {log.spec.observe} observations its form does not hold")
+            return _answer(name, lambda: fitted_q(m, way, min(n_boot, 100)), float("nan"), hidden, n, least)
         return _answer(name, lambda: studentised(known[name][0], n_boot), effective(known[name][1]), hidden, n, least)
     return {name: one(name) for name in estimators}
 
@@ -208,7 +210,7 @@ def policies(spec=EnvSpec()) -> dict:
 def true_values(policies, spec=EnvSpec(), paths=1000) -> dict:
     "Mean score of an episode of each policy when it is played, percent."
     as_played = lambda p: Teacher("", lambda *_: lambda obs: chances(p, obs), {"observe": spec.observe})
-    return {name: float(judge(as_played(p), spec, paths, "truth").score.mean()) for name, p in policies.items()}
+    return {name: float(judge(as_played(p), spec, paths, "truth").mean_score()) for name, p in policies.items()}
 
 def coverage_rows(
     seeds=range(5),  # of the logs

@@ -36,6 +36,10 @@ class Judgement:
         "Mean realised reward of an episode."
         return interval(self.reward.mean(1), np.mean)
 
+    def mean_score(self) -> float:
+        "Mean score of an episode: what a policy is worth. Regimes are the parts of one episode where they switch, and episodes of their own where not."
+        return float(self.score.sum(1).mean() / len(self.markets))
+
     def ratio(self) -> Interval:
         "Mean over regimes of the score over the oracle's."
         return interval(np.hstack([self.score, self.oracle]), _mean_ratio)

@@ -190,7 +190,7 @@ class Books:
             tidy(self.path)
             if resume: self._take_up(*found_shards(self.path, self.about))
         except BaseException: self._release(); raise
-        self.safe = self.rows
+        self.safe = self.named = self.rows  # rows that survive a crash: up to the last whole episode; rows in named shards
 
     @property
     def rows(self): return sum(r for r, _ in self.shards) + self._at
@@ -223,7 +223,7 @@ class Saving(Books):
 
     def commit(self) -> int: # rows that are safe
         "Make everything safe that was taken."
-        if self._at and (self._lost or self.safe < self.rows): self.shards = self._put()[:-1]
+        if self._at and (self._lost or self.named < self.rows): self.shards = self._put()[:-1]
         return self.safe
 
     def _put(self) -> list:
@@ -234,7 +234,8 @@ class Saving(Books):
         self.shards = self.shards + [entry]
         mark(self.home, gone := old - {shard_name(k, sha) for k, (_, sha) in enumerate(self.shards)})
         write_list(self.half, self.about, self.shards)
-        self.safe, self._lost = sum(r for r, _ in self.shards), 0
+        self.named, self._lost = sum(r for r, _ in self.shards), 0
+        if whole := whole_rows({k: self._held[k][:self._at] for k in ("terminated", "truncated")}): self.safe = self.named - self._at + whole
         if gone: tidy(self.path)
         else: (self.home/f".{shard_name(len(self.shards) - 1, entry[1])}.tmp").unlink(missing_ok=True)
         return self.shards

@@ -172,7 +172,7 @@ def estimates_table(policy, test, mine): # DataFrame
     "What the log says that the policy is worth, and what it is worth, percent an episode."
     import pandas as pd
     test = test.rows(np.isin(test.episode, np.unique(test.episode)[:ASKED]))
-    played = mine.score.mean() if mine else float("nan")
+    played = mine.mean_score() if mine else float("nan")
     try: found = estimate(test, policy).values()
     except UsageError as e: found = [Estimate(name, *[float("nan")] * 5, len(np.unique(test.episode)), f"of those kept aside, {e}") for name in ESTIMATORS]
     return pd.DataFrame([{**asdict(e), "played": played} for e in found])
