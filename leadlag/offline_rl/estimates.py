@@ -283,5 +283,5 @@ def plot_errors(rows, ax=None): # the Axes
         ax.annotate(note, (1.01, y), xycoords=("axes fraction", "data"), fontsize=8, va="center")
     ax.axvline(0, color=COLOURS[6], lw=1, ls=":")
     ax.set_yticks(range(len(table)), table.index[::-1]), ax.set_xlim(-26, 26)
-    ax.set_xlabel("estimate less truth, percent an episode"), ax.legend(fontsize=8, loc="lower left")
+    ax.set_xlabel("estimate less truth, percent an episode"), ax.legend(fontsize=8, loc="lower right")
     return ax
