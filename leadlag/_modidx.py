@@ -1835,6 +1835,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'leadlag/offline_rl/algorithms.py'),
                                                'leadlag.offline_rl.algorithms.fit_trials': ( 'offline_rl.algorithms.html#fit_trials',
                                                                                              'leadlag/offline_rl/algorithms.py'),
+                                               'leadlag.offline_rl.algorithms.in_words': ( 'offline_rl.algorithms.html#in_words',
+                                                                                           'leadlag/offline_rl/algorithms.py'),
                                                'leadlag.offline_rl.algorithms.load_offline': ( 'offline_rl.algorithms.html#load_offline',
                                                                                                'leadlag/offline_rl/algorithms.py'),
                                                'leadlag.offline_rl.algorithms.rank': ( 'offline_rl.algorithms.html#rank',

@@ -28,7 +28,8 @@ def help_text(
     group="", # first word of some verbs, or "" for all
 ) -> str:
     "What there is to type, from the table of verbs."
-    lines = [f"  leadlag {verb:17}{line}" for verb, (*_, line) in VERBS.items() if group in ("", verb.split()[0])]
+    wide = max(map(len, VERBS)) + 2
+    lines = [f"  leadlag {verb:{wide}}{line}" for verb, (*_, line) in VERBS.items() if group in ("", verb.split()[0])]
     if group: return "\n".join([f"usage: leadlag {group} {{{','.join(v.split()[1] for v in VERBS if v.split()[0] == group)}}} …", "", *lines])
     return "\n".join(["leadlag: who leads whom, and what an agent makes of it. For example", "", EXAMPLES, "", "Verbs", *lines, "", ABOUT])
 

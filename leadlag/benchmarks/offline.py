@@ -22,7 +22,7 @@ from ..command import run
 from ..core import at_least, axes, choose, save_figure, write_atomic
 from ..engine.spec import EnvSpec
 from ..governance.splits import split_by_group
-from ..offline_rl.algorithms import TRIALS, fit_policy, fit_trials, rank
+from ..offline_rl.algorithms import TRIALS, fit_policy, fit_trials, in_words, rank
 from ..offline_rl.bc import clone_metrics
 from ..offline_rl.estimates import chosen, coverage_rows, pairs_of, plot_errors
 from ..offline_rl.evaluate import gap_to, judge
@@ -69,7 +69,7 @@ def scored(judgement, **keys) -> list: # of rows
 
 def named(algorithm, trial) -> str:
     "A trial, for tables."
-    return f"{algorithm} ({', '.join(k if v is True else f'{k} {v:g}' for k, v in trial.items())})"
+    return f"{algorithm} ({in_words(trial)})"
 
 def all_fitted(train, config) -> list: # of (algorithm, name, policy)
     "Every trial of every learner; and fitted Q that keeps to what a clone of the behaviour does."
@@ -210,7 +210,7 @@ def plot_crossed(table, observe="belief", ax=None): # the Axes
     online = found(table, pick("PPO online", "online", "ratio", observe))
     ax = axes(ax, figsize=(7.5, 3)); ax.imshow(grid, cmap="viridis", vmin=.2, vmax=1, aspect="auto"), ax.grid(False)
     for i, row in enumerate(grid.to_numpy()):
-        for j, v in enumerate(row): ax.text(j, i, "" if v != v else f"{v:.2f}", ha="center", va="center", fontsize=8, color="w" if v < .7 else "k")
+        for j, v in enumerate(row): ax.text(j, i, "" if v != v else f"{v:z.2f}", ha="center", va="center", fontsize=8, color="w" if v < .7 else "k")
     ax.set_xticks(range(grid.shape[1]), grid.columns, fontsize=8), ax.set_yticks(range(len(grid)), grid.index, fontsize=8)
     ax.set_title(f"observation: {observe}" + ("" if online is None else f"; learned online {online.iqm:.2f} [{online.ci_low:.2f}, {online.ci_high:.2f}]"), fontsize=9)
     return ax

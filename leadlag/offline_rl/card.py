@@ -63,7 +63,7 @@ def card_text(
     lines = ["---", "task_categories: [reinforcement-learning]", "tags: [offline-rl, trading]", "---", "", f"# Trajectories of {facts['policy']} on {where}", "",
              f"{steps} decisions in {facts['episodes']} episodes ({starts}), logged with all action probabilities. Made by leadlag, schema version {VERSION}.", "",
              "## What is in it", "", *_table(["", ""], [
-                 ["policy", f"{facts['policy']}, {facts['noise']:.0%} of the decisions left to a coin"], ["policies by number", ", ".join(f"{k}: {v} steps" for k, v in facts["steps_of_policy"].items())],
+                 ["policy", facts["policy"] + (f", {facts['noise']:.0%} of the decisions left to a coin" if facts["noise"] else "")], ["policies by number", ", ".join(f"{k}: {v} steps" for k, v in facts["steps_of_policy"].items())],
                  ["observation", f"{spec['observe']}, {len(facts['observation'])} numbers"], ["actions", share], ["decisions that change the position", f"{facts['switch_share']:.2%}"],
                  ["least probability of any action", f"{facts['least_probability']:.3g}"], ["steps with a critic's value", facts["steps_with_value"]],
                  ["reward of an episode, percent", f"mean {worth['mean']:.2f}, from {worth['min']:.2f} to {worth['max']:.2f}"], ["episodes that ended in ruin", facts["episodes_ruined"]], ["seed", facts["seed"]]]),

@@ -181,7 +181,7 @@ def estimate(
     for name in estimators: choose(name, ESTIMATORS, "estimator")
     m = data if isinstance(data, Moments) else moments(data if isinstance(data, Panel) else panel(data))
     log, n = m.log, len(m.log.action)
-    if n < 10: raise UsageError(f"too few episodes to estimate from ({n}): log 10 at least, better 60")
+    if n < 10: raise UsageError(f"too few episodes to estimate from: {n}, where 10 are needed and 60 are better")
     way = ways(policy, log)
     (q, g), w = cross_fitted(m, way), weigh(log, way, None if behaviour is None else ways(behaviour, log, drawn=True))
     hidden, known = unseen(log, way), {**by_path(log, way, w, q), **by_position(log, way, w, g)}
@@ -276,10 +276,10 @@ def plot_errors(rows, ax=None): # the Axes
         error = (part["value"] - part["truth"]).to_numpy()
         inside = ((part["low"] <= part["truth"]) & (part["truth"] <= part["high"])).to_numpy()
         at = y + rng.uniform(-.25, .25, len(part))
-        for mask, colour in ((inside, COLOURS[0]), (~inside, COLOURS[1])): ax.scatter(np.clip(error, -25, 25)[mask], at[mask], s=7, color=colour, lw=0)
+        for mask, colour, what in ((inside, COLOURS[0], "interval holds the truth"), (~inside, COLOURS[1], "does not")): ax.scatter(np.clip(error, -25, 25)[mask], at[mask], s=7, color=colour, lw=0, label=what if y == 0 else None)
         note = f"{table['answered'][name]:.0%} answered" + (f", {table['coverage'][name]:.0%} hold" if len(part) else "")
         ax.annotate(note, (1.01, y), xycoords=("axes fraction", "data"), fontsize=8, va="center")
     ax.axvline(0, color=COLOURS[6], lw=1, ls=":")
     ax.set_yticks(range(len(table)), table.index[::-1]), ax.set_xlim(-26, 26)
-    ax.set_xlabel("estimate less truth, percent an episode")
+    ax.set_xlabel("estimate less truth, percent an episode"), ax.legend(fontsize=8, loc="lower left")
     return ax
