@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'KEYS', 'NUMBERS', 'OF_POLICY', 'MATCH', 'check_rows', 'tidy', 'iqm', 'Interval', 'interval', 'aggregate',
-           'plot_intervals', 'paired', 'stratified_interval', 'block_bootstrap']
+           'plot_intervals', 'paired', 'stratified_interval', 'circular_blocks', 'block_bootstrap']
 
 # %% ../../nbs/15_stats.aggregate.ipynb #b4cb286e
 from dataclasses import dataclass
@@ -187,8 +187,13 @@ def stratified_interval(
     return _ends(statistic(table.ravel(), axis=0), np.concatenate(draws), level, n)
 
 # %% ../../nbs/15_stats.aggregate.ipynb #6e45eea0
-def _blocks(n, block, n_boot, rng):
-    "Bar numbers [n_boot, n] of circular blocks."
+def circular_blocks(
+    n,       # bars
+    block,   # bars drawn together
+    n_boot,  # resamples
+    rng,     # `numpy.random.Generator`
+):           # bar numbers [n_boot, n]
+    "Resamples of a series in blocks that go on at its beginning where they run over its end."
     starts = rng.integers(0, n, (n_boot, -(-n // block)))
     return ((starts[:, :, None] + np.arange(block)).reshape(n_boot, -1) % n)[:, :n]
 
@@ -203,5 +208,5 @@ def block_bootstrap(
     table = np.asarray(table, dtype=float); n = len(table)
     if block < 1 or n < 3 * block: raise UsageError(f"{n} bars hold fewer than 3 blocks of {block}: give more bars or a shorter block")
     if not np.isfinite(table).all(): raise DataError("the table has missing or infinite cells: drop those bars first and say so")
-    draws = [statistic(table[bars]) for bars in _blocks(n, block, n_boot, np.random.default_rng(seed))]
+    draws = [statistic(table[bars]) for bars in circular_blocks(n, block, n_boot, np.random.default_rng(seed))]
     return _ends(statistic(table), np.array(draws, dtype=float), level, n)
