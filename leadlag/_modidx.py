@@ -2051,6 +2051,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'leadlag/offline_rl/files.py'),
                                           'leadlag.offline_rl.files.image_of': ( 'offline_rl.files.html#image_of',
                                                                                  'leadlag/offline_rl/files.py'),
+                                          'leadlag.offline_rl.files.listed_by': ( 'offline_rl.files.html#listed_by',
+                                                                                  'leadlag/offline_rl/files.py'),
                                           'leadlag.offline_rl.files.lives': ('offline_rl.files.html#lives', 'leadlag/offline_rl/files.py'),
                                           'leadlag.offline_rl.files.open_plain': ( 'offline_rl.files.html#open_plain',
                                                                                    'leadlag/offline_rl/files.py'),

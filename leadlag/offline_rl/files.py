@@ -6,7 +6,8 @@
 __all__ = ['FILL', 'BLOSC', 'FLETCHER', 'MAX_BYTES', 'MAX_SHARDS', 'write_about', 'describe_column', 'write_columns', 'blocks_of',
            'to_disk', 'image_of', 'put_bytes', 'lives', 'clear_leftovers', 'write_store', 'read_about', 'check_plain',
            'shards_folder', 'fits_name', 'check_place', 'shard_name', 'check_contents', 'place_of_shard',
-           'write_contents', 'hdf5_errors', 'open_plain', 'contents_of', 'sampled', 'check_shard', 'check_store']
+           'write_contents', 'hdf5_errors', 'open_plain', 'listed_by', 'contents_of', 'sampled', 'check_shard',
+           'check_store']
 
 # %% ../../nbs/44_offline_rl.files.ipynb #a5bad6a7
 import glob, io, json, os, re, stat
@@ -299,6 +300,11 @@ def open_plain(path):
     try:
         with open(path, "rb") as raw: return f, check_plain(f, os.fstat(raw.fileno()).st_size, lambda at, n: os.pread(raw.fileno(), n, at))
     except BaseException: f.close(); raise
+
+def listed_by(path): # folder, [(rows, sha256)]; None for a plain file
+    "Which shards a table of contents lists; the rest of it is not looked at."
+    import h5py
+    with h5py.File(path, "r") as f: return _listed(_attribute(f, "shards")) if "shards" in f.attrs else None
 
 def contents_of(path):
     "None for a plain file, else what the table of contents says."

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from ..core import DataError, LeadLagError, UsageError, atomic_path, read_json, say, write_json
 from ..governance.dataset import MANIFEST, extend_manifest, record_sidecar
-from .files import (MAX_SHARDS, check_place, check_shard, clear_leftovers, contents_of, hdf5_errors, image_of, put_bytes, shard_name, shards_folder,
+from .files import (MAX_SHARDS, check_place, check_shard, clear_leftovers, contents_of, hdf5_errors, image_of, listed_by, put_bytes, shard_name, shards_folder,
                                       write_about, write_columns, write_contents, write_store)
 from .schema import BLOCK, SCHEMA, START, as_columns, check_about, check_order, check_values, same_about, whole_rows
 from .store import files_of, forget_file, open_store, sharers
@@ -73,11 +73,11 @@ def named_by(file) -> set:
 
 def finished(path) -> set | None:
     "Names of the shards that the set at `path` has in its own folder; None where there is no set that reads."
+    if not Path(path).is_file(): return None
     try:
-        with hdf5_errors(path): said = contents_of(path) if Path(path).is_file() else (None, None, ())
+        with hdf5_errors(path): folder, shards = listed_by(path) or (None, ())
     except DataError: return None
-    if said and said[1] is None: return None
-    return {shard_name(k, sha) for k, (_, sha) in enumerate(said[2])} if said and said[1] == shards_folder(path).name else set()
+    return {shard_name(k, sha) for k, (_, sha) in enumerate(shards)} if folder == shards_folder(path).name else set()
 
 def mark(home, names):
     "Put down that these shards belong to nobody who does not name them."

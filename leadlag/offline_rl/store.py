@@ -15,7 +15,7 @@ import numpy as np
 from ..core import DataError, UsageError, VerificationError, choose, say
 from ..engine.spec import observation_names
 from ..governance.dataset import MANIFEST, _locked, _write, extend_manifest, file_sha256, list_files, read_manifest, record_manifest
-from .files import MAX_BYTES, check_shard, check_store, contents_of, hdf5_errors, open_plain, sampled, shard_name, shards_folder, write_store
+from .files import MAX_BYTES, check_shard, check_store, contents_of, hdf5_errors, listed_by, open_plain, sampled, shard_name, shards_folder, write_store
 from .schema import (ABOUT, ACTIONS, BLOCK, MAX_LENGTH, MAX_SEED, SCHEMA, VERSION, Dataset, as_columns, check_bounds, check_episodes,
                                        check_values, make_about, row_bytes, spec_from_dict, spec_to_dict, whole_rows)
 
@@ -169,7 +169,7 @@ def sharers(path, home) -> list:
     "Names of other sets, beside the one at `path`, whose shards lie in `home` too."
     def leads(file):
         try:
-            with hdf5_errors(file): return (contents_of(file) or (0, ""))[1] == home.name
+            with hdf5_errors(file): return (listed_by(file) or ("", ()))[0] == home.name
         except DataError: return False
     near = [f for f in Path(path).parent.iterdir() if f.suffix in (".h5", ".hdf5") and f.is_file() and f.resolve() != Path(path).resolve()]
     return sorted(f.name for f in near if leads(f))
