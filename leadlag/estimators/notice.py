@@ -14,7 +14,7 @@ from .grid_filter import GridBelief, GridFilter, run_grid
 from .regime_filter import as_pair
 
 # %% ../../nbs/37_estimators.notice.ipynb #1f86c56f
-BETS = (1, 2, 3, 5, 8, 13, 20, 28), (-.95, -.6, -.3, .3, .6, .95)  # lookbacks, bars, and stakes, over which the coin is divided
+BETS = (1, 2, 3, 5, 8, 13, 20, 28), (-.6, -.3, -.1, .1, .3, .6)  # lookbacks, bars, and stakes, over which the coin is divided
 CUT, START, SPAN = 2., 20, 32.  # bets are cut at so many standard deviations; bars before the first bet; memory of the volatility, bars
 
 @kernel
