@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['log', 'COLOURS', 'STYLE', 'LeadLagError', 'UsageError', 'DataError', 'OutOfTime', 'VerificationError', 'choose',
-           'at_least', 'seed_for', 'atomic_path', 'write_atomic', 'dumps', 'read_json', 'write_json', 'free_folder',
-           'run_folder', 'results_dir', 'cache_dir', 'code_version', 'progress', 'say', 'kernel', 'source_digest',
-           'style', 'axes', 'save_figure']
+           'at_least', 'seed_for', 'atomic_path', 'write_atomic', 'lives', 'dumps', 'read_json', 'write_json',
+           'free_folder', 'run_folder', 'results_dir', 'cache_dir', 'code_version', 'progress', 'say', 'kernel',
+           'source_digest', 'style', 'axes', 'save_figure']
 
 # %% ../nbs/00_core.ipynb #e23930c1
 import hashlib, json, logging, math, os, shutil, subprocess, sys
@@ -92,6 +92,14 @@ def write_atomic(
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
     return Path(path)
+
+# %% ../nbs/00_core.ipynb #fb805847
+def lives(pid) -> bool:
+    "Whether there is such a process."
+    try: os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError): return False
+    except OSError: pass
+    return True
 
 # %% ../nbs/00_core.ipynb #3595db59
 def _plain(value):

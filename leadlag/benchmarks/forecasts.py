@@ -107,7 +107,7 @@ def fixed_lookback(x, y, splits): # as `own_ar1`
         out[split.test] = slope(known[0][:-1], known[1][1:]) * s[split.test, k]
     return out
 
-# %% ../../nbs/82_benchmarks.forecasts.ipynb #6b08102f
+# %% ../../nbs/82_benchmarks.forecasts.ipynb #615ec99a
 def running_slope(
     s, y,   # [bars] signal and the follower's returns
     memory, # bars
@@ -126,6 +126,7 @@ def online_slope(x, y, splits, memory=250.): # as `own_ar1`
         out[split.test] = running_slope(s[:, k], y, memory)[split.test] * s[split.test, k]
     return out
 
+# %% ../../nbs/82_benchmarks.forecasts.ipynb #1813104d
 @kernel
 def recursive_path(s, y, forget, prior, out):
     "Fill `out` [bars] with the forecasts of recursive least squares on signals [bars, n]; `prior` is the variance of a coefficient over that of the residual."

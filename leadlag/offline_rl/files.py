@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILL', 'BLOSC', 'FLETCHER', 'MAX_BYTES', 'MAX_SHARDS', 'write_about', 'describe_column', 'write_columns', 'blocks_of',
-           'to_disk', 'image_of', 'put_bytes', 'lives', 'clear_leftovers', 'write_store', 'read_about', 'check_plain',
+           'to_disk', 'image_of', 'put_bytes', 'clear_leftovers', 'write_store', 'read_about', 'check_plain',
            'shards_folder', 'fits_name', 'check_place', 'shard_name', 'check_contents', 'place_of_shard',
            'write_contents', 'hdf5_errors', 'open_plain', 'listed_by', 'contents_of', 'sampled', 'check_shard',
            'check_store']
@@ -14,7 +14,7 @@ import glob, io, json, os, re, stat
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
-from ..core import DataError, UsageError, atomic_path, dumps, write_atomic
+from ..core import DataError, UsageError, atomic_path, dumps, lives, write_atomic
 from ..governance.dataset import file_sha256
 from .schema import ABOUT, BLOCK, SCHEMA, START, VERSION, as_columns, check_about, check_order, check_values, row_bytes
 
@@ -86,13 +86,6 @@ def put_bytes(path, data):
     except OSError as e: raise OSError(e.errno, e.strerror, str(path)) from None
 
 # %% ../../nbs/44_offline_rl.files.ipynb #9307cbd1
-def lives(pid) -> bool:
-    "Whether there is such a process."
-    try: os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError): return False
-    except OSError: pass
-    return True
-
 def clear_leftovers(path):
     "Remove what a killed writer left beside `path`; `UsageError` while another one is alive."
     for leftover in Path(path).parent.glob(f".{glob.escape(Path(path).name)}.*.tmp"):

@@ -25,11 +25,11 @@ import json, os, re, shutil
 from dataclasses import asdict
 from pathlib import Path
 import numpy as np
-from ..core import UsageError, say, write_json
+from ..core import UsageError, lives, say, write_json
 from ..engine.sight import BOUND
 from ..engine.spec import EnvSpec, observation_names
 from ..governance.dataset import record_manifest
-from .files import FILL, contents_of, hdf5_errors, lives, shard_name
+from .files import FILL, contents_of, hdf5_errors, shard_name
 from .schema import ACTIONS, BLOCK, SCHEMA, START, TRUTH, check_order, spec_from_dict
 from .store import open_store
 
