@@ -11,7 +11,7 @@ _LAZY = {"LeadLagEnv": "env", "LeadLagVectorEnv": "env", "EnvSpec": "engine.spec
          "LeadLagUniverseEnv": "universe_env", "LeadLagUniverseVectorEnv": "universe_env", "UniverseSpec": "universe_market",
          "simulate": "markets.synthetic", "simulate_universe": "universe_panel", "read_prices": "markets.historical", "verify": "governance.provenance",
          "lead_lag": "estimators.lead_lag", "lead_lag_matrix": "estimators.lead_lag", "rolling_lead_lag": "estimators.lead_lag",
-         "LeadLag": "estimators.result", "LeadLagMatrix": "estimators.result"}
+         "LeadLag": "estimators.result", "LeadLagMatrix": "estimators.result", "notice": "estimators.notice"}
 __all__ = sorted(_LAZY)
 
 
