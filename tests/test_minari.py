@@ -171,11 +171,11 @@ def by_command(id, folder):
     from leadlag.offline_rl.algorithms import load_offline
     from leadlag.offline_rl.train_offline import TrainOffline, train_offline
     for algorithm, file in (("bc-logistic", "policy.json"), ("iql", "policy.npz")):
-        train_offline(TrainOffline(id, output_dir=str(folder), algorithm=algorithm, updates=200))
+        train_offline(TrainOffline(id, output_dir=str(folder), algorithm=algorithm, updates=200, overwrite=True))
         found = read_json(folder/"offline_results.json")
         assert verify(folder).ok and found["reward"] is None and found["teacher_reward"] is None and found["market"] == id and load_offline(folder/file).spec.actions == 4
         if algorithm == "bc-logistic": assert found["accuracy"] > .9  # by chance a quarter
-    with pytest.raises(UsageError, match="is of made-up/buffers-v3"): train_offline(TrainOffline(id, output_dir=str(folder), algorithm="iql", tune=True, updates=20))
+    with pytest.raises(UsageError, match="is of made-up/buffers-v3"): train_offline(TrainOffline(id, output_dir=str(folder), algorithm="iql", tune=True, updates=20, overwrite=True))
 
 def learns(data, folder):
     "Every learner takes the set; a clone is right mostly; a policy comes back from its file."
