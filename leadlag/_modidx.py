@@ -2720,7 +2720,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'leadlag.stats.finance._pivots': ('stats.finance.html#_pivots', 'leadlag/stats/finance.py'),
                                        'leadlag.stats.finance._ratios': ('stats.finance.html#_ratios', 'leadlag/stats/finance.py'),
                                        'leadlag.stats.finance._returns': ('stats.finance.html#_returns', 'leadlag/stats/finance.py'),
-                                       'leadlag.stats.finance._same_bars': ('stats.finance.html#_same_bars', 'leadlag/stats/finance.py'),
                                        'leadlag.stats.finance._spread': ('stats.finance.html#_spread', 'leadlag/stats/finance.py'),
                                        'leadlag.stats.finance.capacity': ('stats.finance.html#capacity', 'leadlag/stats/finance.py'),
                                        'leadlag.stats.finance.default_lags': ( 'stats.finance.html#default_lags',

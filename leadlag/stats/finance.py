@@ -50,12 +50,18 @@ def sharpe(
     r = _returns(returns, 2)
     return float(r.mean() / r.std())
 
+def _ratios(table): # [..., bars, series] -> ratio (or difference) [...], influence [..., bars]
+    "Sharpe ratio of one series, or of the first less the second, and its influence function."
+    mean, scale = table.mean(-2), np.maximum(table.std(-2), 1e-300)
+    z, sr = (table - mean[..., None, :]) / scale[..., None, :], mean / scale
+    psi = z - .5 * sr[..., None, :] * (z * z - 1)
+    return (sr[..., 0], psi[..., 0]) if table.shape[-1] == 1 else (sr[..., 0] - sr[..., 1], psi[..., 0] - psi[..., 1])
+
 def influence(
     returns, # [bars]
 ):           # [bars], mean 0
     "How far each bar moves the Sharpe ratio, times the number of bars."
-    r = _returns(returns, 2); z = (r - r.mean()) / r.std()
-    return z - .5 * (r.mean() / r.std()) * (z * z - 1)
+    return _ratios(_returns(returns, 2)[:, None])[1]
 
 # %% ../../nbs/16_stats.finance.ipynb #d5987c60
 def default_lags(
@@ -76,13 +82,6 @@ def long_run_variance(
     return float(covariances[0] + 2 * (1 - np.arange(1, lags + 1) / (lags + 1)) @ covariances[1:])
 
 # %% ../../nbs/16_stats.finance.ipynb #c26c83d4
-def _ratios(table): # [..., bars, series] -> ratio (or difference) [...], influence [..., bars]
-    "Sharpe ratio of one series, or of the first less the second, and its influence function."
-    mean, scale = table.mean(-2), np.maximum(table.std(-2), 1e-300)
-    z, sr = (table - mean[..., None, :]) / scale[..., None, :], mean / scale
-    psi = z - .5 * sr[..., None, :] * (z * z - 1)
-    return (sr[..., 0], psi[..., 0]) if table.shape[-1] == 1 else (sr[..., 0] - sr[..., 1], psi[..., 0] - psi[..., 1])
-
 def _pivots(table, value, block, n_boot, rng):
     "Studentised resamples [n_boot] of the ratio: distance from `value` over the resample's own standard error."
     bars = len(table) // block * block
@@ -106,7 +105,8 @@ def sharpe_interval(
     from scipy.stats import norm
     if method not in ("hac", "bootstrap"): raise UsageError(f"unknown method {method!r}: give hac or bootstrap")
     if not 0 < level < 1: raise UsageError(f"level is {level}: give a share between 0 and 1, such as .95")
-    table = np.column_stack([_returns(r) for r in ((returns,) if against is None else (returns, against)) if _same_bars(returns, r)])
+    if against is not None and np.shape(against) != np.shape(returns): raise UsageError(f"the two series have {np.shape(returns)} and {np.shape(against)} bars: give returns of the same bars")
+    table = np.column_stack([_returns(r) for r in (returns, against) if r is not None])
     n = len(table); lags = default_lags(n) if lags is None else lags
     value, psi = _ratios(table)
     error = max(long_run_variance(psi, lags) / n, 1e-300) ** .5
@@ -116,11 +116,6 @@ def sharpe_interval(
         wide = float(np.quantile(np.abs(_pivots(table, value, lags + 1, n_boot, np.random.default_rng(seed))), level))
     unit = per_year ** .5
     return Interval(float(value * unit), float((value - wide * error) * unit), float((value + wide * error) * unit), n)
-
-def _same_bars(a, b):
-    "True, or `UsageError` where two series have different lengths."
-    if np.shape(a) != np.shape(b): raise UsageError(f"the two series have {np.shape(a)} and {np.shape(b)} bars: give returns of the same bars")
-    return True
 
 # %% ../../nbs/16_stats.finance.ipynb #5d5e89c2
 def moments_of(
