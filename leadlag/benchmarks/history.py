@@ -200,8 +200,8 @@ def plot_history(
     axes_=None, # two Axes, or None for a new figure
 ):              # the two Axes: prediction, profit
     "IC of every model at lag 0, and net profit at the shortest lag that can be executed."
-    left, right = axes(None, ncols=2, figsize=(7.5, .9 + .22 * tables[0].rows["model"].nunique()), sharey=True) if axes_ is None else axes_
     names = list(dict.fromkeys(m for t in tables for m in t.rows["model"]))[::-1]
+    left, right = axes(None, ncols=2, figsize=(7.5, .9 + .22 * len(names)), sharey=True) if axes_ is None else axes_
     for i, table in enumerate(tables):
         for ax, part, metric, lag in ((left, "prediction", "ic", 0), (right, "profit", "net", table.profit_lag)):
             rows = [(y, r) for y, m in enumerate(names) if (r := table.get(m, part, metric, lag)) is not None]
