@@ -97,10 +97,14 @@ def clone(config, work):
 
 def look_back(config, work, name):
     "A set of real prices, walk-forward; a sentence where it cannot be had."
-    from leadlag.benchmarks.history import history_table, save_history
+    from leadlag.agents.ppo import load_policy
+    from leadlag.benchmarks.forecasts import MODELS
+    from leadlag.benchmarks.history import save_history
+    from leadlag.benchmarks.real_prices import history_table
+    from leadlag.benchmarks.learned import deployed, learned_models
     from leadlag.markets.historical import REGISTRY
-    data = REGISTRY[name]
-    try: table = history_table(name)
+    data, policies = REGISTRY[name], [load_policy(work / f"ppo_{s}/policy.npz") for s in config.seeds]
+    try: table = history_table(name, models={**MODELS, **learned_models(seeds=0)[0]}, policies={"PPO, belief": deployed(policies, observe="belief")})
     except LeadLagError as e: return str(e)
     save_history(table, work / "history" / name, sources=f"{data.member} of {data.package} {data.version}", licence=data.licence)
 

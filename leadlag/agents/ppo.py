@@ -131,12 +131,15 @@ def own_generators(seed):
     try: yield
     finally: np.random.set_state(before[0]), torch.set_rng_state(before[1]), torch.set_num_threads(before[2]), random.setstate(before[3])
 
-def make_model(config: TrainPPO):
+def make_model(
+    config: TrainPPO,
+    **world, # fields of `EnvSpec` instead of those of `config.spec()`, for other markets
+):
     "A fresh stable-baselines3 PPO on the batched environment."
     from stable_baselines3 import PPO
     from stable_baselines3.common.logger import Logger
     from leadlag.sb3 import LeadLagVecEnv
-    env = LeadLagVecEnv(config.lanes, seed_for("train", config.seed), **{k: getattr(config.spec(), k) for k in
+    env = LeadLagVecEnv(config.lanes, seed_for("train", config.seed), **world or {k: getattr(config.spec(), k) for k in
                         ("regime", "observe", "rho", "kappa", "cost", "duration", "length")})
     model = PPO("MlpPolicy", env, n_steps=config.rollout, batch_size=config.batch, n_epochs=config.epochs, gamma=config.gamma,
                 gae_lambda=config.gae_lambda, learning_rate=config.learning_rate, seed=config.seed, device="cpu")

@@ -6,7 +6,7 @@
 __all__ = ['KNOWN_LEADERS', 'LOOKBACKS', 'KERNELS', 'FIXED', 'AR1', 'BETA', 'ZERO', 'WATCH', 'NULL', 'MODELS', 'control_prices',
            'panel_of', 'signals', 'in_sample', 'find_pairs', 'slope', 'own_ar1', 'fixed_lookback', 'running_slope',
            'online_slope', 'recursive_path', 'recursive', 'ridge_own', 'zero_shot', 'shuffled', 'watchful', 'ic',
-           'ic_gain', 'r2', 'effective_number', 'account']
+           'ic_gain', 'r2', 'effective_number', 'booked', 'account']
 
 # %% ../../nbs/82_benchmarks.forecasts.ipynb #03d61d9b
 import numpy as np, pandas as pd
@@ -49,10 +49,11 @@ def panel_of(
 
 def signals(
     x,  # [bars] the leader's returns
-):      # [bars, len(LOOKBACKS)]
+    lookbacks=LOOKBACKS,
+):      # [bars, lookbacks]
     "Sum of the last k returns over sqrt(k), for each lookback."
-    out = np.empty((len(x), len(LOOKBACKS), 2))
-    fill_signals(np.ascontiguousarray(x, float), np.array(LOOKBACKS), out)
+    out = np.empty((len(x), len(lookbacks), 2))
+    fill_signals(np.ascontiguousarray(x, float), np.array(lookbacks), out)
     return np.ascontiguousarray(out[..., 0])
 
 # %% ../../nbs/82_benchmarks.forecasts.ipynb #b18772a4
@@ -222,13 +223,16 @@ def effective_number(
     return float(len(r) ** 2 / (r ** 2).sum())
 
 # %% ../../nbs/82_benchmarks.forecasts.ipynb #23f66b6b
-def account(
-    forecast,  # [bars, followers] percent, one a decision
+def booked(
+    held,      # [bars, followers] positions, one a decision
     earned,    # [bars, followers] the follower's return over the bar for which that decision's position is held
     cost,      # percent per unit traded
 ):             # gross and net, percent per bar, and turnover, units per bar: each [bars], averaged over followers
-    "Trade every forecast by the band; a follower whose forecast never exceeds the cost is never traded."
-    held = hysteresis(forecast.T, cost).T
+    "What positions earn and cost, from a flat start."
     traded = np.abs(np.diff(held, axis=0, prepend=0.))
     gross = (held * earned).mean(1)
     return gross, gross - cost * traded.mean(1), traded.mean(1)
+
+def account(forecast, earned, cost): # forecasts in percent [bars, followers], then as `booked`
+    "Trade every forecast by the band; a follower whose forecast never exceeds the cost is never traded."
+    return booked(hysteresis(forecast.T, cost).T, earned, cost)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOOKBACKS', 'LEADER', 'CORR', 'LAG', 'EVIDENCE', 'PROFIT', 'POSTERIOR', 'FEATURES', 'COLUMNS', 'UNITS', 'SPLITS',
            'leader_features', 'cross_features', 'evidence', 'posterior', 'fill_listening', 'listening', 'label_profits',
-           'rows_of', 'make_samples', 'check_samples', 'read_samples', 'distinct']
+           'context_features', 'rows_of', 'make_samples', 'check_samples', 'read_samples', 'distinct']
 
 # %% ../../nbs/60_meta_rl.datasets.ipynb #b859e755
 import math
@@ -149,6 +149,19 @@ def label_profits(x, y, m, rho, cost, context, lookbacks, on_mean, realised):
             on_mean[i, k], realised[i, k] = a, b
 
 # %% ../../nbs/60_meta_rl.datasets.ipynb #4a5688ec
+def context_features(
+    x, y,    # [rows, bars] returns of leader and follower in the context, percent
+    rho=.3,  # strength of the lead the likelihood assumes, in (0, 1)
+) -> pd.DataFrame:  # [rows], columns FEATURES
+    "What an agent may know of each context."
+    n = len(LOOKBACKS)
+    cross = np.empty((len(x), 2 * n))
+    cross_features(x, y, LOOKBACKS, cross)
+    likely = evidence(x, y, rho); weight = posterior(likely); mean = weight @ LOOKBACKS
+    spread = np.sqrt(np.maximum(weight @ LOOKBACKS ** 2 - mean ** 2, 0))
+    entropy = -(weight * np.log(np.maximum(weight, 1e-300))).sum(1)
+    return pd.DataFrame(np.round(np.column_stack([leader_features(x), cross, likely, mean, spread, entropy]), 6) + 0., columns=FEATURES)
+
 def rows_of(
     paths,        # Paths with context + label + 1 bars and no switches
     context=250,  # bars the features may see
@@ -158,17 +171,11 @@ def rows_of(
 ) -> pd.DataFrame:  # one row a path, columns COLUMNS
     "Features of the first `context` bars, truth, and answers of the bars after them."
     x, y = (np.ascontiguousarray(v[:, :context]) for v in (paths.leader, paths.follower))
-    n = len(LOOKBACKS)
-    cross, on_mean, realised = np.empty((len(x), 2 * n)), np.empty((len(x), n)), np.empty((len(x), n))
-    cross_features(x, y, LOOKBACKS, cross)
-    likely = evidence(x, y, paths.rho); weight = posterior(likely); mean = weight @ LOOKBACKS
-    spread = np.sqrt(np.maximum(weight @ LOOKBACKS ** 2 - mean ** 2, 0))
-    entropy = -(weight * np.log(np.maximum(weight, 1e-300))).sum(1)
+    on_mean, realised = np.empty((len(x), len(LOOKBACKS))), np.empty((len(x), len(LOOKBACKS)))
     label_profits(paths.leader, paths.follower, paths.mean, paths.rho, cost, context, LOOKBACKS, on_mean, realised)
-    numbers = np.column_stack([leader_features(x), cross, likely, mean, spread, entropy, on_mean])
     truth = pd.DataFrame({"regime": paths.regime[:, 0], "split": split, "seed": paths.seed.astype(np.int64),
                           "lookback": paths.lookback[:, 0], "realised_lookback": LOOKBACKS[realised.argmax(1)]})
-    rows = pd.concat([truth, pd.DataFrame(np.round(numbers, 6) + 0., columns=[*FEATURES, *PROFIT])], axis=1)
+    rows = pd.concat([truth, context_features(x, y, paths.rho), pd.DataFrame(np.round(on_mean, 6) + 0., columns=PROFIT)], axis=1)
     return rows.assign(**{name: np.round(told(x, y, paths.rho), 6) + 0. for name, told in dict(also).items()})
 
 # %% ../../nbs/60_meta_rl.datasets.ipynb #22e54515
