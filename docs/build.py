@@ -78,7 +78,7 @@ def process(path, folder):
     for cell in cells: cell["source"] = "".join(cell["source"])
     module = next((m[1] for c in cells if (m := re.search(r"^#\|\s*default_exp\s+(\S+)", c["source"], re.M))), "")
     heads = class_heads(cells)
-    title_apart(cells); show_sources(cells, story=path.parent.name == "reports")
+    title_apart(cells); show_sources(cells, story=path.parent.name == "reports" or path.stem == "note")
     nb = dict2nb(raw); nb.path_ = str(path)
     FilterDefaults()(nb)
     in_source_order(nb)
@@ -109,7 +109,7 @@ def group(page):
     number = re.match(r"\d", path.name)
     return DECADES.get(int(number[0]), "More") if number else ""
 
-RUNS = [{"text": "Speed", "href": "benchmarks.md"}, {"text": "Transfer", "href": "transfer.md"}, {"text": "From logs", "href": "logs.md"}]
+RUNS = [{"text": "Speed", "href": "benchmarks.md"}, {"text": "Transfer", "href": "transfer.md"}, {"text": "From logs", "href": "logs.md"}, {"text": "History", "href": "history.md"}]
 
 def sidebar(pages):
     "Contents of the sidebar, sections in the order of the layers."
@@ -141,21 +141,22 @@ def symbols(pages):
 
 def configuration(pages):
     "The project file that smalldocs reads."
-    return {"project": {"type": "website", "output-dir": "_site", "resources": ["styles.css", "bench", "transfer", "offline"]},
+    return {"project": {"type": "website", "output-dir": "_site", "resources": ["styles.css", "bench", "transfer", "offline", "history"]},
             "website": {"title": "leadlag", "description": "A notebook-first laboratory for lead-lag trading under changing market regimes",
                         "search": True, "sidebar": {"style": "docked", "contents": sidebar(pages)}, "favicon": "favicon.svg",
-                        "navbar": {"search": True, "left": [{"text": "Start", "href": "index.ipynb"}, {"text": "Every name", "href": "names.md"}, *RUNS]},
+                        "navbar": {"search": True, "left": [{"text": "Start", "href": "index.ipynb"}, {"text": "Research note", "href": "note.ipynb"}, {"text": "Every name", "href": "names.md"}, *RUNS]},
                         "page-navigation": True},
             "format": {"html": {"theme": {"light": "default", "dark": "dark.css"}, "css": "styles.css", "toc": True, "toc-depth": 3, "code-copy": True}},
             "smalldocs": {"linkify": True}}
 
 def benchmarks(folder):
     "The pages of the committed benchmarks, and their pictures."
+    from leadlag.benchmarks.history_page import history_page
     from leadlag.benchmarks.offline_page import offline_page
     from leadlag.benchmarks.speed import bench_page
     from leadlag.benchmarks.targets import transfer_page
     for name, page, run, there in (("benchmarks", bench_page, "bench", "bench"), ("transfer", transfer_page, "meta_benchmark", "transfer"),
-                                  ("logs", offline_page, "offline_benchmark", "offline")):
+                                  ("logs", offline_page, "offline_benchmark", "offline"), ("history", history_page, "history", "history")):
         run = ROOT / "results" / run; (folder / there).mkdir()
         (folder / f"{name}.md").write_text(page(run), encoding="utf-8")
         for picture in (*run.glob("*.svg"), *run.glob("*.png")): shutil.copy(picture, folder / there)

@@ -74,7 +74,7 @@ def scan(config: Scan):
 @dataclass(frozen=True)
 class History:
     "Settings of `leadlag history`."
-    data: Annotated[Positional[tuple[str, ...]], arg(metavar="PRICES")] = ("msci", "sp500", "nyse")  # data sets by name, or paths of price tables
+    data: Annotated[Positional[tuple[str, ...]], arg(metavar="PRICES")] = ("planted", "msci", "sp500", "nyse")  # data sets by name, or paths of price tables; "planted": a control with a known lead
     output: str = "results/history"            # folder of the run
     leaders: tuple[str, ...] = ()              # columns that may lead; default: the known one of a named set, else all
     folds: int = 5                             # test blocks, each after all it was fitted on
@@ -88,9 +88,9 @@ class History:
 
 def read_sets(names) -> list: # of Prices
     "Every table of prices, told of as it is read; two of one name are refused."
-    from leadlag.markets.historical import load
+    from leadlag.benchmarks.real_prices import read_set
     if not names: raise UsageError("data is empty: name a data set or a table of prices")
-    sets = [load(name) for name in names]
+    sets = [read_set(name) for name in names]
     for i, prices in enumerate(sets):
         if prices.name in [p.name for p in sets[:i]]: raise UsageError(f"two of the data sets are called {prices.name!r}: rename one")
         tell_prices(prices)

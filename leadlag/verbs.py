@@ -30,7 +30,7 @@ VERBS = {  # words: (module, function, settings, one line)
     "data fetch": ("commands", "data_fetch", "DataFetch", "fetch them into the cache, once"),
     "bench speed": ("benchmarks.speed", "bench_speed", "BenchSpeed", "time the engine beside its peers (half an hour); bare `bench`"),
     "bench policies": ("benchmarks.policies", "bench_policies", "BenchPolicies", "every policy against the oracle, over seeds (long)"),
-    "bench appending": ("benchmarks.appending", "bench_appending", "BenchAppending", "a regime appended to the signals, or multiplied (a minute)"),
+    "bench appending": ("benchmarks.appending", "bench_appending", "BenchAppending", "a regime appended to the signals, or multiplied (some minutes)"),
     "bench all": ("commands", "bench_all", "BenchAll", "all benchmarks (long)"),
 }
 USUAL = {"bench": "bench speed"}  # what a group does when it is named alone
