@@ -38,6 +38,7 @@ def prediction_rows(model, f, came, simpler, lag, options):
     if lag == 0: found |= {metric: block_bootstrap(np.hstack([f, other, came]), ic_gain, **options) for metric, (name, other) in simpler.items() if name != model}
     return [(model, "prediction", lag, metric, i.value, i.low, i.high) for metric, i in found.items()]
 
+# %% ../../nbs/84_benchmarks.real_prices.ipynb #67c38b7d
 def profit_rows(model, held, came, lag, cost, per_year, options):
     "What one model's positions earn, net of cost; and the net series without the followers' market, [decisions]."
     (gross, net, turnover), long = booked(held, came, cost), came.mean(1)
