@@ -93,7 +93,7 @@ def footer_words(
     how = f"The leader{'' if single else 's'} {'was' if single else 'were'} " + ("known beforehand." if f["known_leader"] else "searched for in the first training block only.")
     words = [f"{len(table.pairs)} pairs, worth {f['effective']:.1f} unrelated ones; {f['test_bars']} test bars, {f['first']} to {f['last']}, in {f['folds']} blocks, purge {f['purge']}, embargo {f['embargo']}.",
              f"{how} {f['choices']} correlations were compared in-sample; {int(table.rows['low'].notna().sum())} intervals are shown, each at 95 % by itself."]
-    if "found" in f: words.append(f"Evidence: {f['found']:.0%} of the pairs have an e-value of 20 at some bar, {f['found_shuffled']:.1%} of {f['shuffles']} with a shuffled leader; "
+    if "found" in f: words.append(f"Evidence: {f['found']:.0%} of the pairs have an e-value of 20 at some bar{'' if f['known_leader'] else ' after the search'}, {f['found_shuffled']:.1%} of {f['shuffles']} with a shuffled leader; "
                                   f"the watchful filter gives no relation a chance of {f['none']:.2f} on average, {f['none_shuffled']:.2f} shuffled.")
     if f.get("seeds"): words.append("The seeds by themselves, IC: " + "; ".join(f"{name} {min(v):z.3f} to {max(v):z.3f}" for name, v in f["seeds"].items()) + ".")
     if b := f.get("best"): words.append(f"With the followers' market taken out, the best Sharpe ratio of {b['rows']} rows is {b['sharpe']:.2f} a year ({b['model']}); the best of {b['trials']:.1f} unrelated rows without merit shows as much with a chance of {b['p']:.2f}.")

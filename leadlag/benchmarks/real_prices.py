@@ -73,13 +73,14 @@ def score(
 # %% ../../nbs/84_benchmarks.real_prices.ipynb #ad828c12
 def noticed(
     panel, pairs, tested, # as above
+    begin=0,              # bar from which evidence is counted: none on which the leader was searched for
     shuffles=200,         # pairs with a shuffled leader, at least
     seed=0,               # of the shuffling
 ) -> dict:                # found, found_shuffled: share of pairs with an e-value of 20; none, none_shuffled: mean probability of no relation
     "Evidence of a relation in the pairs, and in pairs that have none."
     each, rng = [(panel[a].to_numpy(), panel[b].to_numpy()) for a, b in zip(pairs["leader"], pairs["follower"])], np.random.default_rng(seed)
     times = -(-shuffles // len(each))
-    wins = lambda x, y: e_values(leader=x, follower=y).max() >= np.log(20)
+    wins = lambda x, y: e_values(leader=x[begin:], follower=y[begin:]).max() >= np.log(20)
     none = lambda x, y: run_grid(WATCHFUL, leader=x, follower=y).null[tested].mean()
     false = [wins(rng.permutation(x), y) for _ in range(times) for x, y in each]
     return {"found": float(np.mean([wins(x, y) for x, y in each])), "found_shuffled": float(np.mean(false)), "shuffles": len(false),
@@ -150,6 +151,6 @@ def history_table(
     rows, net = score(forecasts(panel, pairs, splits, models), {LONG: np.ones_like(y), **decided}, y, tested, lags, cost_bp / 100, per_year, block=block, n_boot=n_boot)
     facts = {"bars": len(panel), "test_bars": len(tested), "first": str(panel.index[tested[0]])[:10], "last": str(panel.index[tested[-1]])[:10], "effective": effective_number(y[tested]),
              "folds": folds, "purge": purge, "embargo": embargo, "cost_bp": float(cost_bp), "known_leader": len(candidates) == 1, "source": prices.source, "per_year": per_year,
-             **noticed(panel, pairs, tested), "seeds": seeds, "best": best_of(net, per_year) if per_year else {}, "choices": choices_made(pairs, candidates, panel.shape[1], folds)}
+             **noticed(panel, pairs, tested, 0 if len(candidates) == 1 else splits[0].test.start), "seeds": seeds, "best": best_of(net, per_year) if per_year else {}, "choices": choices_made(pairs, candidates, panel.shape[1], folds)}
     dropped = [f"{d.column or 'all columns'}, {d.where}, {d.rows} row{'s' * (d.rows > 1)}: {d.reason}" for d in prices.dropped.itertuples()]
     return HistoryTable(prices.name, rows, pairs, facts, tuple(dropped + [note] * bool(note)))
