@@ -62,7 +62,7 @@ def profit_rows(v, delay, cost, options): # cost in percent per unit traded
             i = block_bootstrap(series, np.mean, **options); yield model, "profit", delay, metric, i.value, i.low, i.high
         yield model, "profit", delay, "turnover", turnover.mean(), np.nan, np.nan
 
-# %% ../nbs/86_scan_backtest.ipynb #7a988c06
+# %% ../nbs/86_scan_backtest.ipynb #ff88790a
 def profit_grid(
     made,  # {execution lag: `decisions`}
     costs, # basis points per unit traded
@@ -76,7 +76,9 @@ def profit_grid(
             rows.append((delay, cost, gross.mean(), i.value, i.low, i.high, turnover.mean()))
     return pd.DataFrame(rows, columns=["execution_lag", "cost_bp", "gross", "net", "low", "high", "turnover"])
 
-def delay_in_words(delay): return "0: prediction, not tradable" if delay == 0 else f"{delay}: filled {delay} bar{'s' * (delay > 1)} later"
+def delay_in_words(delay) -> str:
+    "An execution lag as the first column of the table says it."
+    return "0: prediction, not tradable" if delay == 0 else f"{delay}: filled {delay} bar{'s' * (delay > 1)} later"
 
 def profit_table(
     grid, # from `profit_grid`
