@@ -274,12 +274,13 @@ def to_html(
     notebook,    # path of an executed notebook
     out=None,    # path of the page; None: beside the notebook
     command="",  # what to type to make it again; shown at the foot
+    beside="What went into it is in <code>data_manifest.json</code> beside it.", # said at the foot; empty for a page that stands alone
 ) -> Path:       # the page
     "One HTML file that opens with the network off: story and figures first, the code behind a switch."
     from leadlag import __version__
     nb, out = _described(_read(notebook)), Path(out or Path(notebook).with_suffix(".html"))
     again = f"<p>To make this page again:</p>\n<pre>{html.escape(command)}</pre>\n" if command else ""
-    footer = f"{again}<p>Made by leadlag {__version__}. What went into it is in <code>data_manifest.json</code> beside it.</p>"
+    footer = f"{again}<p>Made by leadlag {__version__}. {beside}</p>"
     return write_atomic(out, _page(_title(nb), _body(nb), footer))
 
 # %% ../nbs/85_reports.ipynb #857ff7fd
