@@ -52,7 +52,7 @@ def read_words(
     dropped = ((d.reason, d.column, f"dropped: {d.column or 'all columns'}, {d.where}, {d.rows} row{'s' * (d.rows != 1)}: {d.reason}") for d in prices.dropped.itertuples())
     return [*alike(dropped), *alike((f.check, f.column, repr(f)) for f in prices.findings)]
 
-# %% ../nbs/87_scanning.ipynb #5028b4b9
+# %% ../nbs/87_scanning.ipynb #8de5e958
 LEGEND = ("lag: bars; corr, ci_low, ci_high: in-sample, the 95 % interval robust and given this lag, so too kind to a lag that was searched for; q: p corrected for all pairs tried; "
           "holds_oos: same sign out of sample (half of all false pairs would); corr_oos: at the same lag out of sample, p_oos: its one-sided p-value")
 
@@ -61,10 +61,10 @@ def shown(
     rows=None, # the first so many; None: all
 ) -> pd.DataFrame:
     "The pairs in words and three digits; `mutual` is written where neither of a significant pair leads alone."
-    mark = np.where(pairs["mutual"] & (pairs["q"] <= .05), "mutual", ""); three = lambda c: pairs[c].map("{:.3g}".format)
+    pairs = pairs.head(len(pairs) if rows is None else rows); mark = np.where(pairs["mutual"] & (pairs["q"] <= .05), "mutual", ""); three = lambda c: pairs[c].map("{:.3g}".format)
     table = pairs.assign(**{c: three(c) for c in ("corr", "ci_low", "ci_high", "corr_oos")}, **{c: pairs[c].map(p_in_words) for c in ("p", "q", "p_oos")},
                          holds_oos=np.where(pairs["holds_oos"], "yes", "no")).drop(columns=["mutual", "n_oos"])
-    return (table.assign(**{"": mark}) if (mark != "").any() else table).head(len(table) if rows is None else rows)
+    return table.assign(**{"": mark}) if (mark != "").any() else table
 
 def narrow(
     pairs, rows=None, # as in `shown`

@@ -139,16 +139,16 @@ def one_by_one(assets, bars, lags):
                 for j in range(i): columns[i].corr(late[j])
         return 1
     return work, {"unit": "panels/s"}
+"""
+
+# %% ../../nbs/80_benchmarks.estimators.ipynb #56be829a
+ANSWERS = """
 def whole(assets, bars, lags):
     "Seconds of a whole scan; a small one goes before it, so that nothing is compiled in them."
     from leadlag.scanning import scan
     X = pd.DataFrame(panel(assets, bars)).rename(columns=str); scan(X.iloc[:, :3], kind="returns", max_lag=lags // 2)
     def work(): start = time.process_time(); scan(X, kind="returns", max_lag=lags // 2); return time.process_time() - start
     return work, {"unit": "s"}
-"""
-
-# %% ../../nbs/80_benchmarks.estimators.ipynb #56be829a
-ANSWERS = """
 def answer(a, b, lags):
     try: r = lead_lag(leader=a, follower=b, method="hayashi_yoshida", lags=lags); return f"{r.lag:g} {r.unit} at {r.sign * r.strength:+.2f}"
     except Exception as e: return f"{type(e).__name__}: {str(e)[:80]}"
