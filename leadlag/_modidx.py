@@ -2655,6 +2655,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'leadlag.reports._described': ('reports.html#_described', 'leadlag/reports.py'),
                                  'leadlag.reports._execute': ('reports.html#_execute', 'leadlag/reports.py'),
                                  'leadlag.reports._explained': ('reports.html#_explained', 'leadlag/reports.py'),
+                                 'leadlag.reports._nbformat': ('reports.html#_nbformat', 'leadlag/reports.py'),
                                  'leadlag.reports._page': ('reports.html#_page', 'leadlag/reports.py'),
                                  'leadlag.reports._parameters_cell': ('reports.html#_parameters_cell', 'leadlag/reports.py'),
                                  'leadlag.reports._plain': ('reports.html#_plain', 'leadlag/reports.py'),

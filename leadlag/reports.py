@@ -35,9 +35,17 @@ def _template_path(template) -> Path:
     return path
 
 # %% ../nbs/85_reports.ipynb #e5b3e697
+def _nbformat():
+    "nbformat, without the grammars of web addresses that a package of jsonschema's compiles whenever it is imported: they take seconds, and no notebook is checked by them."
+    left_out = sys.modules.setdefault("rfc3987_syntax", None) is None # None: whoever imports it is told that there is none
+    try: import nbformat
+    finally:
+        if left_out: del sys.modules["rfc3987_syntax"]
+    return nbformat
+
 def _read(path):
     "The notebook at `path`."
-    import nbformat
+    nbformat = _nbformat()
     try: return nbformat.read(path, as_version=4)
     except (ValueError, AttributeError, KeyError) as e:
         raise DataError(f"{path} is not a notebook ({str(e)[:60] or type(e).__name__}): save it again from Jupyter") from None

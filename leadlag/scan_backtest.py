@@ -62,7 +62,7 @@ def profit_rows(v, delay, cost, options): # cost in percent per unit traded
             i = block_bootstrap(series, np.mean, **options); yield model, "profit", delay, metric, i.value, i.low, i.high
         yield model, "profit", delay, "turnover", turnover.mean(), np.nan, np.nan
 
-# %% ../nbs/86_scan_backtest.ipynb #ff88790a
+# %% ../nbs/86_scan_backtest.ipynb #dc0b6d57
 def profit_grid(
     made,  # {execution lag: `decisions`}
     costs, # basis points per unit traded
@@ -86,7 +86,7 @@ def profit_table(
     "The grid as one reads it: a line for each execution lag, a column for each cost."
     text = [f"{r.net:z.3f}\N{NO-BREAK SPACE}[{r.low:z.3f},\N{NO-BREAK SPACE}{r.high:z.3f}]" for r in grid.itertuples()]
     cells = pd.DataFrame({"net, % a bar": text, "execution lag": grid["execution_lag"].map(delay_in_words), "cost": grid["cost_bp"].map("{:g} bp".format)})
-    return cells.pivot_table(index="execution lag", columns="cost", values="net, % a bar", aggfunc="first", sort=False).rename_axis(columns="net, % a bar, at a cost of")
+    return cells.pivot_table(index="execution lag", columns="cost", values="net, % a bar", aggfunc="first", sort=False).rename_axis(columns="net, % a bar")
 
 # %% ../nbs/86_scan_backtest.ipynb #f28fdb6b
 @dataclass(frozen=True, repr=False, eq=False)

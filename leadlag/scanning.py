@@ -52,7 +52,7 @@ def read_words(
     dropped = ((d.reason, d.column, f"dropped: {d.column or 'all columns'}, {d.where}, {d.rows} row{'s' * (d.rows != 1)}: {d.reason}") for d in prices.dropped.itertuples())
     return [*alike(dropped), *alike((f.check, f.column, repr(f)) for f in prices.findings)]
 
-# %% ../nbs/87_scanning.ipynb #8de5e958
+# %% ../nbs/87_scanning.ipynb #d068c0da
 LEGEND = ("lag: bars; corr, ci_low, ci_high: in-sample, the 95 % interval robust and given this lag, so too kind to a lag that was searched for; q: p corrected for all pairs tried; "
           "holds_oos: same sign out of sample (half of all false pairs would); corr_oos: at the same lag out of sample, p_oos: its one-sided p-value")
 
@@ -71,7 +71,7 @@ def narrow(
 ) -> str: # HTML
     "The same with fewer columns, for a page."
     t = shown(pairs, rows); inside = [f"{r['corr']} [{r.ci_low}, {r.ci_high}]" for _, r in t.iterrows()]
-    table = pd.DataFrame({"leader": t["leader"], "follower": t["follower"], "lag": t["lag"], "in-sample [95 %]": inside, "q": t["q"], "out of sample": t["corr_oos"], "p": t["p_oos"], "sign holds": t["holds_oos"]})
+    table = pd.DataFrame({"leader": t["leader"], "follower": t["follower"], "lag": t["lag"], "in-sample [95 %]": inside, "q": t["q"], "out of sample": t["corr_oos"], "p": t["p_oos"]})
     return f'<div style="white-space: nowrap">{table.to_html(index=False)}</div>'
 
 def records(
@@ -254,16 +254,17 @@ def given(
         if (base / prices).is_file(): return base / prices
     return prices
 
-# %% ../nbs/87_scanning.ipynb #0b0f897c
+# %% ../nbs/87_scanning.ipynb #f42b13c0
 USUAL = {"max_lag": None, "share": .6, "seed": 0, "n_null": 200, "columns": None, "kind": "levels"} # what a command need not say
 
 def again(
     scan, execution_lag, cost_bp, # as for `Scan.report`
     path="scan.html", # of the page
+    source="",        # what was typed for the prices; empty: where they say that they come from
 ) -> str:
     "What to type to make the page again; an absolute path is named by its last part, since whoever reads it has other folders."
     more = {k: v for k, v in scan.settings.items() if v != USUAL[k]}; p = scan.prices
-    path, source = (Path(v).name if Path(v).is_absolute() else str(v) for v in (path, p.name if p.name in REGISTRY else p.source))
+    path, source = (Path(v).name if Path(v).is_absolute() else str(v) for v in (path, source or (p.name if p.name in REGISTRY else p.source)))
     if source.endswith(" DataFrame"): return f"leadlag.scan(table{''.join(f', {k}={v!r}' for k, v in more.items())}).report({path!r}, execution_lag={execution_lag}, cost_bp={cost_bp:g})"
     flags = {**more, "cost_bp": f"{cost_bp:g}", "execution_lag": execution_lag, "report": path}
     words = [w for k, v in flags.items() for w in (f"--{k.replace('_', '-')}", *(v if isinstance(v, list) else [v]))]
