@@ -88,7 +88,7 @@ def profit_table(
     cells = pd.DataFrame({"net, % a bar": text, "execution lag": grid["execution_lag"].map(delay_in_words), "cost": grid["cost_bp"].map("{:g} bp".format)})
     return cells.pivot_table(index="execution lag", columns="cost", values="net, % a bar", aggfunc="first", sort=False).rename_axis(columns="net, % a bar")
 
-# %% ../nbs/86_scan_backtest.ipynb #f28fdb6b
+# %% ../nbs/86_scan_backtest.ipynb #0b9a0771
 @dataclass(frozen=True, repr=False, eq=False)
 class Backtest(HistoryTable):
     "What the pairs of a scan were worth out of sample: rows, words and tables as in `HistoryTable`."
@@ -99,7 +99,9 @@ class Backtest(HistoryTable):
         return wide_table(self.rows.assign(model=self.rows["model"].replace(NAMES)))
 
     @property
-    def verdict(self): return super().verdict if len(self.pairs) else "No pair was found in-sample, so there is nothing to forecast and nothing to trade."
+    def verdict(self):
+        if len(self.pairs): return super().verdict
+        return f"No pair {'that was found has prices out of sample' if self.dropped else 'was found in-sample'}, so there is nothing to forecast and nothing to trade."
 
     @property
     def profits(self): return pd.DataFrame() if self.grid is None else profit_table(self.grid)
@@ -108,14 +110,15 @@ class Backtest(HistoryTable):
     def footer(self) -> str:
         f = self.facts
         if not len(self.pairs): return ""
+        out = f" Left out, without a price out of sample: {', '.join(self.dropped)}." if self.dropped else ""
         lost = f" A price was missing in {f['missing']:.1%} of them, which count as no forecast and no move." if f["missing"] else ""
         return (f"{len(self.pairs)} follower{'s' * (len(self.pairs) > 1)}, each with the strongest of the leaders found in-sample, worth {f['effective']:.1f} unrelated ones; "
-                f"{f['test_bars']} decisions out of sample, {f['first']} to {f['last']}. Profit is traded {f['cost_bp']:g} bp a unit, the slopes are in-sample.{lost}")
+                f"{f['test_bars']} decisions out of sample, {f['first']} to {f['last']}. Profit is traded {f['cost_bp']:g} bp a unit, the slopes are in-sample.{lost}{out}")
 
     def __repr__(self): return f"{self.verdict}\n{self.summary().to_string()}\n{self.footer}" if len(self.pairs) else self.verdict
     def _repr_html_(self): return f"<p>{escape(self.verdict)}</p>" + (f"{self.summary().to_html()}<p>{escape(self.footer)}</p>" if len(self.pairs) else "")
 
-# %% ../nbs/86_scan_backtest.ipynb #6d47f5e5
+# %% ../nbs/86_scan_backtest.ipynb #6d0c68e5
 def backtest(
     returns, # DataFrame [bars, assets], percent per bar
     pairs,   # table of `find_and_hold`; only its in-sample columns are used
@@ -126,14 +129,16 @@ def backtest(
     name="",           # of the prices
 ) -> Backtest:
     "Forecast and trade, out of sample, the pairs found in-sample."
-    delay = whole(execution_lag, "execution_lag", 0); at_least(0, cost_bp=cost_bp); chosen = traded(pairs); delays = sorted({0, 1, 2, delay})
+    delay = whole(execution_lag, "execution_lag", 0); at_least(0, cost_bp=cost_bp); chosen, delays = traded(pairs), sorted({0, 1, 2, delay})
+    seen = returns.columns[returns.iloc[outside].notna().any()]; here = chosen["leader"].isin(seen) & chosen["follower"].isin(seen)
+    gone, chosen = tuple(f"{r.leader} → {r.follower}" for r in chosen[~here].itertuples()), chosen[here].reset_index(drop=True)
     first, last = outside.start, outside.stop - 1 - delays[-1]
     facts = {"bars": len(returns), "test_bars": max(0, last - first), "cost_bp": float(cost_bp), "execution_lag": delay}
-    if not len(chosen): return Backtest(name, pd.DataFrame(columns=ROW), chosen, facts, ())
+    if not len(chosen): return Backtest(name, pd.DataFrame(columns=ROW), chosen, facts, gone)
     if last - first < 15: raise DataError(f"{max(0, last - first)} bars are left out of sample for an execution lag of {delay}: give more bars or a shorter lag")
     made = {d: decisions(returns, chosen, inside.stop, first, last, d) for d in delays}; came = made[0]["came"]
     options = dict(block=min(20, (last - first) // 5), n_boot=n_boot, seed=seed); moving = came[:, came.std(0) > 0]
     rows = [*prediction_rows(made[0], options), *(profit_rows(made[delay], delay, cost_bp / 100, options) if delay else ())]
     facts |= {"first": row_label(returns.index[first]), "last": row_label(returns.index[last - 1]), "missing": float(made[0]["missing"]), "effective": effective_number(moving) if moving.size else 0.}
     grid = profit_grid(made, dict.fromkeys((0., float(cost_bp), 2. * cost_bp)), options)
-    return Backtest(name, pd.DataFrame(rows, columns=ROW), chosen, facts, (), grid)
+    return Backtest(name, pd.DataFrame(rows, columns=ROW), chosen, facts, gone, grid)
