@@ -9,7 +9,7 @@ if "leadlag/LeadLag-v0" not in registry:
 
 _LAZY = {"LeadLagEnv": "env", "LeadLagVectorEnv": "env", "EnvSpec": "engine.spec", "Regime": "markets.regimes",
          "LeadLagUniverseEnv": "universe_env", "LeadLagUniverseVectorEnv": "universe_env", "UniverseSpec": "universe_market",
-         "simulate": "markets.synthetic", "simulate_universe": "universe_panel", "read_prices": "markets.historical", "verify": "governance.provenance",
+         "simulate": "markets.synthetic", "simulate_universe": "universe_panel", "read_prices": "markets.historical", "scan": "scanning", "verify": "governance.provenance",
          "lead_lag": "estimators.lead_lag", "lead_lag_matrix": "estimators.lead_lag", "rolling_lead_lag": "estimators.lead_lag",
          "LeadLag": "estimators.result", "LeadLagMatrix": "estimators.result", "notice": "estimators.notice"}
 __all__ = sorted(_LAZY)

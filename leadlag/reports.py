@@ -35,9 +35,17 @@ def _template_path(template) -> Path:
     return path
 
 # %% ../nbs/85_reports.ipynb #e5b3e697
+def _nbformat():
+    "nbformat, without the grammars of web addresses that a package of jsonschema's compiles whenever it is imported: they take seconds, and no notebook is checked by them."
+    left_out = sys.modules.setdefault("rfc3987_syntax", None) is None # None: whoever imports it is told that there is none
+    try: import nbformat
+    finally:
+        if left_out: del sys.modules["rfc3987_syntax"]
+    return nbformat
+
 def _read(path):
     "The notebook at `path`."
-    import nbformat
+    nbformat = _nbformat()
     try: return nbformat.read(path, as_version=4)
     except (ValueError, AttributeError, KeyError) as e:
         raise DataError(f"{path} is not a notebook ({str(e)[:60] or type(e).__name__}): save it again from Jupyter") from None
@@ -274,12 +282,13 @@ def to_html(
     notebook,    # path of an executed notebook
     out=None,    # path of the page; None: beside the notebook
     command="",  # what to type to make it again; shown at the foot
+    beside="What went into it is in <code>data_manifest.json</code> beside it.", # said at the foot; empty for a page that stands alone
 ) -> Path:       # the page
     "One HTML file that opens with the network off: story and figures first, the code behind a switch."
     from leadlag import __version__
     nb, out = _described(_read(notebook)), Path(out or Path(notebook).with_suffix(".html"))
     again = f"<p>To make this page again:</p>\n<pre>{html.escape(command)}</pre>\n" if command else ""
-    footer = f"{again}<p>Made by leadlag {__version__}. What went into it is in <code>data_manifest.json</code> beside it.</p>"
+    footer = f"{again}<p>Made by leadlag {__version__}. {beside}</p>"
     return write_atomic(out, _page(_title(nb), _body(nb), footer))
 
 # %% ../nbs/85_reports.ipynb #857ff7fd

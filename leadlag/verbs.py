@@ -8,7 +8,7 @@ __all__ = ['VERBS', 'USUAL']
 # %% ../nbs/87_verbs.ipynb #57e35e6c
 VERBS = {  # words: (module, function, settings, one line)
     "study": ("study", "study", "Study", "both pipelines and real prices, told in one report (some minutes)"),
-    "scan": ("commands", "scan", "Scan", "who leads whom in a table of prices"),
+    "scan": ("commands", "scan", "Scan", "who leads whom in prices, whether it holds, what it is worth"),
     "history": ("commands", "history", "History", "prediction and profit on real prices, walk-forward"),
     "train ppo": ("agents.ppo", "train_ppo", "TrainPPO", "train a policy online"),
     "meta run": ("meta_rl.run_meta_rl", "run_meta_rl", "MetaRun", "learn to recommend a lookback; judge it on regimes never seen"),
