@@ -121,7 +121,7 @@ def _by_parent(runs):
     for r in runs: parts.setdefault(r.folder.resolve().parent, []).append(r)
     return parts.values()
 
-# %% ../nbs/85_comparing.ipynb #d7a67997
+# %% ../nbs/85_comparing.ipynb #f066d07c
 def _said(values):
     "A few values as text."
     words = list(dict.fromkeys(v if isinstance(v, str) else "none" if v is None else dumps(v).strip() if isinstance(v, (dict, list)) else f"{v:g}" if isinstance(v, float) else str(v) for v in values))
@@ -133,7 +133,7 @@ def settings_apart(
     "What the groups differ in, within and between them, and what is not as recorded."
     told = [f"{r.folder.name} is not as its manifest says: {r.changed}" for _, runs in groups for r in runs if r.changed]
     names = sorted({k for _, runs in groups for r in runs for k in r.settings})
-    of = lambda runs, k: [r.settings.get(k) for r in runs]
+    of = lambda runs, k: [r.settings.get(k, "—") for r in runs]
     for name, runs in groups:
         if mixed := [f"{k} ({_said(of(runs, k))})" for k in names if len({dumps(v) for v in of(runs, k)}) > 1]: told.append(f"the runs of {name} were not asked the same: {'; '.join(mixed[:6])}")
     if len(groups) < 2: return told
@@ -252,7 +252,7 @@ def compare(
     empty = pd.DataFrame(columns=["task", "a", "b", "iqm", "ci_low", "ci_high", "n"])
     return Comparison(metric, names, grid, found, pd.concat(lines, ignore_index=True) if lines else empty, pd.DataFrame(better, columns=["a", "b", "value", "low", "high", "n"]), profiles(grid, lower=lower, **options), tuple(told), lower=lower)
 
-# %% ../nbs/85_comparing.ipynb #910edd0b
+# %% ../nbs/85_comparing.ipynb #08593c4f
 @dataclass(frozen=True)
 class Compare:
     "Settings of `leadlag compare`."
@@ -267,7 +267,7 @@ class Compare:
 
 def in_text(c: Comparison, most=12) -> str:
     "The tables as text."
-    parts = [f"{c.metric}, {len(c.tasks)} task{'s' * (len(c.tasks) != 1)}, {len(c.grid)} seeds"]
+    parts = [f"{c.metric}, {len(shared_tasks(c.grid))} task{'s' * (len(shared_tasks(c.grid)) != 1)}, {len(c.grid)} seed{'s' * (len(c.grid) != 1)}"]
     if c.scores is not None:
         wide = max(map(len, c.names)) + 2
         parts.append("\n".join(["IQM over seeds and tasks", *(f"  {r.policy:{wide}}{r.iqm:.3f} [{r.ci_low:.3f}, {r.ci_high:.3f}]  n={r.n}" for r in c.scores.itertuples())]))
@@ -275,8 +275,8 @@ def in_text(c: Comparison, most=12) -> str:
             wide = max(map(len, d["task"].head(most))) + 2
             parts.append("\n".join([f"{c.names[0]} − {b}, on identical seeds", *(f"  {r.task:{wide}}{_among(r)}  n={r.n}" for r in d.head(most).itertuples()), *([f"  and {len(d) - most} more tasks (--json)"] if len(d) > most else [])]))
         parts.append("\n".join(["probability that one training is better than one of the other", *(f"  {r.a} over {r.b}  {r.value:.3f} [{r.low:.3f}, {r.high:.3f}]  n={r.n}" for r in c.improvement.itertuples())]))
-    raw = c.grid if len(c.tasks) <= 8 and c.refused else c.grid.T.groupby(level="policy", sort=False).mean().T.where(c.grid.notna().T.groupby(level="policy", sort=False).all().T)
-    title = "every seed" if raw is c.grid else "every seed, mean over tasks"
+    shared = shared_tasks(c.grid); met = c.grid.loc[:, c.grid.columns.get_level_values("task").isin(shared)].T.groupby(level="policy", sort=False)
+    raw, title = (c.grid, "every seed") if c.refused and len(c.tasks) <= 8 else (met.mean().T.where(met.agg(lambda v: v.notna().all()).T.astype(bool)), "every seed, mean over tasks")
     return "\n\n".join([*parts, f"{title} (— is missing)\n" + "\n".join(f"  {line}" for line in raw.round(3).to_string(na_rep="—").splitlines())])
 
 def in_plain(c: Comparison) -> dict:
