@@ -51,13 +51,13 @@ def _training_records(folder, settings):
     ratios = [market | {"split": "train", "regime": str(r["metric"]).removeprefix("ratio_"), "metric": "ratio", "value": r["mean"]} for r in rows if str(r["metric"]).startswith("ratio_")]
     return ratios + [market | {"split": "train", "metric": r["metric"], "value": r["mean"]} for r in rows if r["metric"] in ("reward", "score")]
 
-# %% ../nbs/85_comparing.ipynb #417321d5
+# %% ../nbs/85_comparing.ipynb #618a8dd7
 def read_run(
     path, # folder of a finished run
 ) -> Run:
     "A run's rows, settings and state; `UsageError` if it holds nothing to compare."
     folder = Path(path); manifest = read_manifest(folder / MANIFEST)
-    records, settings = records_of(manifest), settings_of(manifest); found = verify(folder, deep=False)
+    records, settings = records_of(manifest), settings_of(manifest); found = verify(folder, deep=False, manifest=manifest)
     bad = ", ".join([*found.changed, *found.missing][:3]); code = next((r["code"] for r in records[::-1] if isinstance(r.get("code"), dict)), {})
     if there(folder, "rows.csv"):
         rows = pd.read_csv(folder / "rows.csv")

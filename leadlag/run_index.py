@@ -77,11 +77,11 @@ def _link(run):
     report = Path(run)/"report.html"
     return "report.html" if report.is_file() and not report.is_symlink() else (figures or [""])[0]
 
-# %% ../nbs/86_run_index.ipynb #3bbb8846
-def _state(run, root, known):
+# %% ../nbs/86_run_index.ipynb #e03d22f8
+def _state(run, manifest, check):
     "Whether a run is as recorded, and what is not."
-    if not known: return "unverified", ""
-    v = verify(run, deep=False)
+    if not check: return "unverified", ""
+    v = verify(run, deep=False, manifest=manifest)
     if v.ok: return "verified", ""
     what = [f"{name} {how}" for how, names in (("changed", v.changed), ("missing", v.missing), ("not listed", v.unlisted), ("refused", v.refused)) for name in names]
     return "changed", ", ".join(what[:3]) + (f" and {len(what) - 3} more" if len(what) > 3 else "")
@@ -96,7 +96,7 @@ def read_run(
     try:
         m = read_manifest(Path(run)/MANIFEST); record, *later = records_of(m)
         settings, code = settings_of(m), _dict((later or [record])[-1].get("code"))
-        state, detail = _state(run, root, check); result = outcome(run, settings, [r["path"] for r in m["resources"]])
+        state, detail = _state(run, m, check); result = outcome(run, settings, [r["path"] for r in m["resources"]])
         order = [*(k for k in MAIN if k in settings), *(k for k in settings if k not in MAIN)]
         shown = tuple((_text(k), _text(settings[k])) for k in order)
         commit = _text(code.get("commit") or "")[:10] + "+" * bool(code.get("dirty")); seed = record.get("seed")
@@ -235,7 +235,7 @@ def page(
         empty="" if rows else '<p class="none">No finished run lies below this folder.</p>', skipped=f'<details class="skipped"><summary>{len(index.skipped)} passed over</summary><ul>{"".join(left)}</ul></details>' if left else "",
         footer=f"Made by leadlag {__version__}, {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC. <code>leadlag index</code> makes it again.")
 
-# %% ../nbs/86_run_index.ipynb #d8dc30f0
+# %% ../nbs/86_run_index.ipynb #226a992b
 @dataclass(frozen=True)
 class Index:
     "Settings of `leadlag index`."
@@ -263,4 +263,4 @@ def index(config: Index):
     began = time.perf_counter(); found = read_index(root, config.verify)
     if out: write_atomic(out, page(found, os.path.relpath(root.resolve(), out.resolve().parent)))
     say(f"{found!r} in {time.perf_counter() - began:.1f} s")
-    print(dumps(found.plain()) if config.json else out, end="" if config.json else "\n")
+    print(dumps(found.plain()).encode("utf-8", "replace").decode() if config.json else out, end="" if config.json else "\n")

@@ -86,6 +86,7 @@ def verify(
     path,         # a folder with a manifest, a file with a sidecar, or the manifest itself
     strict=True,  # whether a file that nobody listed is a fault
     deep=True,    # False: subfolders with a manifest of their own are left to calls of their own
+    manifest=None, # of the folder, where `read_manifest` has read it just now
 ) -> Verification:
     "Read every byte again and compare with the manifest; `UsageError` without one, `DataError` if it was cut or edited."
     path = Path(path)
@@ -96,7 +97,7 @@ def verify(
     if not os.path.lexists(path/MANIFEST):
         hint = f"its subfolder {units[0]} has one" if units else "it is no finished run"
         raise UsageError(f"{path} has no {MANIFEST}: {hint}")
-    resources = read_manifest(path/MANIFEST)["resources"]
+    resources = (manifest or read_manifest(path/MANIFEST))["resources"]
     return Verification(path, strict=strict, units=tuple(verify(path/u, strict) for u in units) if deep else (), **_compare(path, resources, found, units, odd))
 
 # %% ../../nbs/11_governance.provenance.ipynb #7de9baec
