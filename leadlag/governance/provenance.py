@@ -55,14 +55,14 @@ def _shown(name) -> str:
 
 def _compare(base, resources, found, units, odd):
     "Sort the listed and the found files into agreeing, changed, missing, unlisted and refused."
-    agree, changed, missing, listed, refused = 0, [], [], set(), dict(odd)
+    agree, changed, missing, listed, refused, there = 0, [], [], set(), dict(odd), set(found)
     for r in resources:
         name = r["path"]
         if not safe_name(name): refused[name] = "a path that leaves the folder or is not plain"
         elif name in listed: refused[name] = "listed twice"
         elif any(name.startswith(f"{u}/") for u in units): refused[name] = "listed here, but its subfolder has a manifest of its own"
         elif name in odd: pass
-        elif name not in found: missing.append(name)
+        elif name not in there: missing.append(name)
         elif (base/name).stat().st_size != r["bytes"] or file_sha256(base/name) != r["hash"]: changed.append(name)
         else: agree += 1
         listed.add(name)
@@ -85,6 +85,8 @@ def _lone(path, strict) -> Verification:
 def verify(
     path,         # a folder with a manifest, a file with a sidecar, or the manifest itself
     strict=True,  # whether a file that nobody listed is a fault
+    deep=True,    # False: subfolders with a manifest of their own are left to calls of their own
+    manifest=None, # of the folder, where `read_manifest` has read it just now
 ) -> Verification:
     "Read every byte again and compare with the manifest; `UsageError` without one, `DataError` if it was cut or edited."
     path = Path(path)
@@ -95,8 +97,8 @@ def verify(
     if not os.path.lexists(path/MANIFEST):
         hint = f"its subfolder {units[0]} has one" if units else "it is no finished run"
         raise UsageError(f"{path} has no {MANIFEST}: {hint}")
-    resources = read_manifest(path/MANIFEST)["resources"]
-    return Verification(path, strict=strict, units=tuple(verify(path/u, strict) for u in units), **_compare(path, resources, found, units, odd))
+    resources = (manifest or read_manifest(path/MANIFEST))["resources"]
+    return Verification(path, strict=strict, units=tuple(verify(path/u, strict) for u in units) if deep else (), **_compare(path, resources, found, units, odd))
 
 # %% ../../nbs/11_governance.provenance.ipynb #7de9baec
 def manifest_for(
