@@ -42,6 +42,7 @@ def which(
 ) -> tuple:  # verb, its settings, names of settings that are not recorded
     "The verb that was typed, by its settings; `UsageError` where none or several could be meant."
     if "report" in config: return "report run", of_report(config), []
+    if "topics" in config: raise UsageError("it measured speed, which is not the same twice: leadlag bench speed measures it again")
     for beginning, verb in BUDGETS.items():
         if title.startswith(beginning) and "budget" in config: return verb, {"budget": config["budget"]}, []
     fits = []
