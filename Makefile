@@ -8,20 +8,23 @@ ARGS   ?=
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test smoke docs bench clean
+.PHONY: help install lock demo test smoke docs bench clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## make the virtual environment .venv, or refresh it
+install: $(STAMP) ## make the virtual environment .venv, or refresh it (LOCKED=1: as in requirements.lock)
 	@echo "Ready: $(BIN)/leadlag --help"
 
 $(STAMP): settings.ini setup.py pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "leadlag needs Python 3.11 or newer; name one, as in: make install PYTHON=python3.12" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --no-input --config-settings editable_mode=compat -e ".[dev,test]"
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input --config-settings editable_mode=compat $(if $(LOCKED),-c requirements.lock) -e ".[dev,test]"
 	@touch $@
+
+lock: $(STAMP) ## write the versions that are installed now into requirements.lock
+	$(BIN)/python .ci/lock.py
 
 demo: $(STAMP) ## both pipelines and the report worth opening (some minutes)
 	$(BIN)/leadlag study --overwrite $(ARGS)

@@ -12,7 +12,7 @@ config.read(here / "settings.ini", encoding="utf-8")
 facts = config["DEFAULT"]
 lines = lambda key: [line for line in facts[key].splitlines() if line.strip()]
 version = re.search(r'__version__ = "(.+)"', (here / "leadlag/__init__.py").read_text(encoding="utf-8"))[1]
-extras = {name: lines(f"{name}_requirements") for name in ("dev", "cluster", "stats", "test")}
+extras = {key.removesuffix("_requirements"): lines(key) for key in facts if key.endswith("_requirements")}
 
 
 class WithReports(build_py):

@@ -1,11 +1,27 @@
 """A notebook-first laboratory for lead-lag trading under changing market regimes."""
-from gymnasium.envs.registration import register, registry
+import sys
+from pathlib import Path
 
 __version__ = "0.1.0"
 
-if "leadlag/LeadLag-v0" not in registry:
-    register("leadlag/LeadLag-v0", entry_point="leadlag.env:LeadLagEnv", vector_entry_point="leadlag.env:LeadLagVectorEnv")
-    register("leadlag/LeadLagUniverse-v0", entry_point="leadlag.universe_env:LeadLagUniverseEnv", vector_entry_point="leadlag.universe_env:LeadLagUniverseVectorEnv")
+_ENVIRONMENTS = {"leadlag/LeadLag-v0": ("leadlag.env:LeadLagEnv", "leadlag.env:LeadLagVectorEnv"),
+                 "leadlag/LeadLagUniverse-v0": ("leadlag.universe_env:LeadLagUniverseEnv", "leadlag.universe_env:LeadLagUniverseVectorEnv")}
+
+
+def _is_command():
+    "Whether this process is the `leadlag` command, which makes its environments without asking Gymnasium for a name."
+    words = sys.orig_argv
+    return Path(sys.argv[0]).name == "leadlag" if sys.argv[:1] != ["-m"] else ("-m", "leadlag") in zip(words, words[1:])
+
+
+def _register():
+    "Tell Gymnasium where the environments are, as text, so that nothing heavy is imported."
+    from gymnasium.envs.registration import register, registry
+    for name, (one, many) in _ENVIRONMENTS.items():
+        if name not in registry: register(name, entry_point=one, vector_entry_point=many)
+
+
+if not (getattr(sys, "argv", None) and _is_command()): _register()  # Gymnasium takes three times as long as all else that `leadlag --help` needs
 
 _LAZY = {"LeadLagEnv": "env", "LeadLagVectorEnv": "env", "EnvSpec": "engine.spec", "Regime": "markets.regimes",
          "LeadLagUniverseEnv": "universe_env", "LeadLagUniverseVectorEnv": "universe_env", "UniverseSpec": "universe_market",

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
+from .command import parse
 from .core import at_least, choose, dumps, free_folder, progress, read_json, run_folder, save_figure, say, UsageError, write_json
 
 # %% ../nbs/89_commands.ipynb #b2e83ca2
@@ -252,7 +253,7 @@ def bench_all(config: BenchAll):
     "Speed, then the table of policies, then history, each into its own folder under results."
     from leadlag.benchmarks.policies import BenchPolicies, bench_policies
     from leadlag.benchmarks.speed import BenchSpeed, bench_speed
-    for taken in (BenchPolicies, History): free_folder(taken.output, config.overwrite) # asked before hours are spent
-    bench_speed(BenchSpeed(runs=config.runs))
-    bench_policies(BenchPolicies(seeds=config.seeds, overwrite=config.overwrite))
-    history(History(overwrite=config.overwrite))
+    again = ["--overwrite"] * config.overwrite; asked = ((BenchSpeed, [f"--runs={config.runs}"]), (BenchPolicies, [f"--seeds={config.seeds}", *again]), (History, again))
+    speed, policies, past = (parse(kind, words, "leadlag bench all", "") for kind, words in asked)  # read like words that are typed: the defaults of each verb
+    for taken in (policies, past): free_folder(taken.output, config.overwrite) # asked before hours are spent
+    bench_speed(speed), bench_policies(policies), history(past)

@@ -10,9 +10,9 @@ import contextlib, io, os, tempfile
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated
 from tyro.conf import Positional, arg
-from .command import parse
+from .command import as_words, parse
 from .core import DataError, LeadLagError, UsageError, choose, dumps, say, write_atomic
 from .sweep import grid, read_shard, sweep
 from .verbs import VERBS
@@ -51,10 +51,8 @@ def settings(cell, folder="unused"):
     "The verb's settings for a cell, with its results in `folder`."
     module, _, config, _ = VERBS[cell["verb"]]
     config = getattr(import_module(f"leadlag.{module}"), config)
-    bare = {name for name, kind in get_type_hints(config, include_extras=True).items() if Positional[int].__metadata__[0] in getattr(kind, "__metadata__", ())}
     given = {name: value for name, value in {**cell, TABLES[cell["verb"]][0]: folder}.items() if name != "verb"}
-    words = [value if name in bare else f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
-    return parse(config, words, f"leadlag {cell['verb']}", "")
+    return parse(config, as_words(config, given), f"leadlag {cell['verb']}", "")
 
 # %% ../nbs/88_sweeping.ipynb #d3568f32
 def do_cell(cell) -> list: # of rows
@@ -63,8 +61,9 @@ def do_cell(cell) -> list: # of rows
     name, table = TABLES[cell["verb"]]
     module, function, _, _ = VERBS[cell["verb"]]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        os.environ["LEADLAG_RESULTS"] = folder  # some verbs leave a copy there; a cell has a process of its own
-        asked = settings(cell, f"{folder}/run"); getattr(import_module(f"leadlag.{module}"), function)(asked)
+        asked = settings(cell, f"{folder}/run")  # read before the next line, so that what it reads by default is where it was
+        os.environ["LEADLAG_RESULTS"] = folder   # some verbs leave a copy there; a cell has a process of its own
+        getattr(import_module(f"leadlag.{module}"), function)(asked)
         found = sorted(Path(folder, "run").glob(table))
         if not found: raise DataError(f"`leadlag {cell['verb']}` left no {table}: nothing to put into the table of the sweep")
         rows = pd.concat([pd.read_csv(path).assign(**{"folder": path.parent.name} if "*" in table else {}) for path in found])

@@ -16,7 +16,7 @@ from .runs import list_runs, redraw, run_cells, write_run
 from .targets import derived, draw, FIXED, HARD, KAPPA, SWITCHING, TASKS, tell
 from .transfer import Scenario, noticing_rows, play_policy, play_rule, transfer_rows
 from ..command import run
-from ..core import at_least, choose
+from ..core import at_least, choose, results_dir
 from ..stats.aggregate import tidy
 from ..sweep import read_shard
 from ..markets.regimes import TRAIN
@@ -172,7 +172,7 @@ class BenchMeta:
 
     def __post_init__(self):
         choose(self.budget, BUDGETS, "budget"), at_least(1, whole=True, workers=self.workers), read_shard(self.shard)
-        if not self.output: object.__setattr__(self, "output", "results/meta_benchmark" + ("" if self.budget == "full" else f"_{self.budget}"))
+        if not self.output: object.__setattr__(self, "output", str(results_dir() / ("meta_benchmark" + ("" if self.budget == "full" else f"_{self.budget}"))))
 
 def bench_meta(config: BenchMeta) -> Path:
     "Train, play and compare every policy and rule; rows.csv, aggregate.csv, targets.csv, figures and manifest. Goes on where it was interrupted."

@@ -19,7 +19,7 @@ from ..baselines import best_fixed
 from .runs import list_runs, redraw, run_cells, write_run
 from .targets import found, judge as judge_targets, Target, tell
 from ..command import run
-from ..core import at_least, axes, choose, save_figure, write_atomic
+from ..core import at_least, axes, choose, results_dir, save_figure, write_atomic
 from ..engine.spec import EnvSpec
 from ..governance.splits import split_by_group
 from ..offline_rl.algorithms import TRIALS, fit_policy, fit_trials, in_words, rank
@@ -244,7 +244,7 @@ class BenchOffline:
 
     def __post_init__(self):
         choose(self.budget, BUDGETS, "budget"), at_least(1, whole=True, workers=self.workers), read_shard(self.shard)
-        if not self.output: object.__setattr__(self, "output", "results/offline_benchmark" + ("" if self.budget == "full" else f"_{self.budget}"))
+        if not self.output: object.__setattr__(self, "output", str(results_dir() / ("offline_benchmark" + ("" if self.budget == "full" else f"_{self.budget}"))))
 
 CELL = "leadlag.benchmarks.offline:do_cell"
 
