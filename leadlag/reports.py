@@ -160,7 +160,7 @@ def _same_interpreter():
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     class SameInterpreter(AsyncKernelManager):
-        kernel_spec = property(lambda self: KernelSpec(resource_dir=RESOURCES, env=FIGURES, **get_kernel_dict()))
+        kernel_spec = property(lambda self: KernelSpec(resource_dir=RESOURCES, env={**FIGURES, "LEADLAG_FROM": str(Path.cwd())}, **get_kernel_dict()))
     return SameInterpreter
 
 @contextmanager
