@@ -77,12 +77,14 @@ def matches(base, pattern, holds): # -> list of folders below `base`, named as t
     root = None if Path(pattern).is_absolute() else base
     return [f for f in sorted(glob(pattern, root_dir=root)) if ((root or Path()) / f / holds).is_file()]
 
-# %% ../nbs/87_report_parts.ipynb #f93611f4
+# %% ../nbs/87_report_parts.ipynb #adc43b60
 def came_from(runs) -> dict: # {what: words}, of `Run`s that share their settings
     "Folders, seeds, settings, code and environment."
     first, seeds = runs[0].record, ", ".join(str(r.seed) for r in runs)
-    settings = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in first["config"].items() if k not in ("seed", "output", "output_root", "overwrite") and v not in (None, ""))
-    about = provenance({"run": first, "ppo_seeds": ()}) | {"Seed": seeds}
+    each = {k: list(dict.fromkeys(str(r.config.get(k)) for r in runs)) for k in first["config"] if k not in ("seed", "output", "output_root", "overwrite")}
+    settings = ", ".join(f"{k.replace('_', ' ')} {' / '.join(v)}" for k, v in each.items() if v not in (["None"], [""]))
+    hashes = list(dict.fromkeys(r.record["config_sha256"][:12] for r in runs))
+    about = provenance({"run": first, "ppo_seeds": ()}) | {"Seed": seeds, "Configuration": f"sha256 {', '.join(h + '…' for h in hashes)}"}
     return {"Run" if len(runs) == 1 else "Runs": ", ".join(f"`{r.typed}`" for r in runs), **about, "Settings": settings}
 
 def oddities(runs) -> list: # of (heading, words)
@@ -103,7 +105,7 @@ def screen(
     made_up=False, # the run was made for the page
 ) -> str:    # Markdown
     "The first screen of a report on runs."
-    stop = lambda pairs: [(k, v if v.endswith((".", "`")) else f"{v}.") for k, v in pairs]
+    stop = lambda pairs: [(k, v[0].upper() + v[1:] + "." * (not v.endswith("."))) for k, v in pairs]
     return sections({"What was found": stop([MADE_UP] * made_up + list(found)), "Where the numbers come from": came_from(runs).items(),
                      "What was dropped or is missing": stop([*dropped, *oddities(runs)])})
 

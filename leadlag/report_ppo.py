@@ -7,10 +7,10 @@ __all__ = ['NEEDS', 'KIND', 'SEED', 'VALIDATION', 'Trainings', 'judgement_of', '
            'tiny_trainings', 'rivals_of', 'levels_of', 'rivals_tested', 'against', 'kept_words', 'verdicts',
            'training_words', 'plot_training', 'plot_path', 'decisions', 'best_decision', 'plot_actions']
 
-# %% ../nbs/88_report_ppo.ipynb #84434537
+# %% ../nbs/88_report_ppo.ipynb #d1ea19b5
 import tempfile
 from contextlib import redirect_stderr
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 import numpy as np, pandas as pd
 from .agents.ppo import TrainPPO, episodes_table, judged, load_policy, train_ppo
@@ -24,7 +24,7 @@ from .report_parts import Run, compared, joined, open_run, typed_runs
 from .stats.aggregate import interval, tidy
 from .study import held_back
 
-# %% ../nbs/88_report_ppo.ipynb #5c86d109
+# %% ../nbs/88_report_ppo.ipynb #3ebe292a
 NEEDS = ("learning_curve.csv", "config.json", "policy.npz", "episodes.csv", "summary.csv")
 KIND = dict(what="finished training", make="leadlag train ppo --output")
 SEED = "seed"
@@ -58,6 +58,7 @@ def judgement_of(episodes) -> Judgement: # of the rows of episodes.csv
     wide = {k: episodes.pivot(index="path_seed", columns="regime", values=k)[list(names)] for k in ("reward", "score", "oracle")}
     return Judgement(names, names, wide["score"].index.to_numpy(), *(wide[k].to_numpy() for k in ("reward", "score", "oracle")))
 
+# %% ../nbs/88_report_ppo.ipynb #67a132a1
 def shared_settings(runs) -> TrainPPO:
     "The settings of the first run, if the others differ in the seed alone."
     known = {f.name for f in fields(TrainPPO)}
@@ -109,7 +110,7 @@ def rivals_tested(config) -> dict: # name -> `Judgement`
     "The baselines on the test paths of a setting."
     return {name: judgement_of(episodes_table(rule, config)) for name, rule in rivals_of(config).items()}
 
-# %% ../nbs/88_report_ppo.ipynb #c23f11de
+# %% ../nbs/88_report_ppo.ipynb #e8cd4915
 def against(
     t,     # `Trainings`
     rival, # `Judgement` on the same paths
@@ -134,6 +135,7 @@ def kept_words(t) -> str:
     kept = [f"{j.ratio().value:.3f} [{j.ratio().low:.3f}, {j.ratio().high:.3f}]" for j in t.tests.values()]
     return f"Of what the oracle earns, {'one training keeps' if n == 1 else 'two trainings keep'} {joined(kept)}; the interval is over {paths} test paths a regime and says nothing of another training, for which at least 3 seeds are needed"
 
+# %% ../nbs/88_report_ppo.ipynb #e6860cde
 def verdicts(
     t,      # `Trainings`
     rivals, # name -> `Judgement` on the same paths
@@ -173,10 +175,11 @@ def plot_training(
     three[1].set_ylim(bottom=0); three[2].axhline(0, color=".4", lw=1, ls=":")
     return three
 
-# %% ../nbs/88_report_ppo.ipynb #f7192992
+# %% ../nbs/88_report_ppo.ipynb #12a6bf20
 def plot_path(
     t,          # `Trainings`
     path=0,     # number of the test path
+    most=128,   # decisions shown, from the first
     axes_=None, # two Axes, or None for a new figure
 ):              # the Axes
     "The true outlook with the oracle's band, above; positions of the policy and of the oracle, below."
@@ -190,7 +193,7 @@ def plot_path(
     for sign in (1, -1): top.fill_between(step, sign * (hold - spec.cost), sign * (hold + spec.cost), color=COLOURS[4], alpha=.35, lw=0, label="the oracle's band" if sign > 0 else None)
     top.plot(step, outlook, color="k", lw=1, label="true outlook"); top.set_ylabel("outlook, %")
     low.fill_between(step, mine, step="post", color=COLOURS[0], alpha=.45, lw=0, label=f"policy, seed {t.typical}"); low.step(step, best, where="post", color="k", lw=1, label="oracle")
-    low.set(yticks=(-1, 0, 1), yticklabels=("short", "flat", "long"), ylim=(-1.15, 1.15), xlim=(0, spec.length - 1), xlabel="decision")
+    low.set(yticks=(-1, 0, 1), yticklabels=("short", "flat", "long"), ylim=(-1.15, 1.15), xlim=(0, min(most, spec.length) - 1), xlabel="decision")
     for ax in (top, low): ax.grid(False); ax.legend(fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, frameon=False)
     return top, low
 
