@@ -6,9 +6,10 @@
 __all__ = ['PPO', 'FIXED', 'FILTER', 'COLOUR', 'SHADES', 'COVERAGE', 'KNOWN_AS', 'plot_switching', 'score_policies',
            'plot_ratios', 'plot_curves', 'among', 'mean_of', 'paired_t', 'standing', 'coverage_words', 'online_words',
            'ratio_of', 'verdict_of', 'transfer_words', 'gap_words', 'offline_words', 'offline_table', 'plot_offline',
-           'locate', 'Findings', 'read_findings', 'provenance', 'bullets', 'first_screen']
+           'bases', 'locate', 'Findings', 'read_findings', 'provenance', 'bullets', 'sections', 'first_screen']
 
 # %% ../nbs/86_findings.ipynb #3bdcf7d0
+import os
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -230,13 +231,18 @@ def plot_offline(results, versus, axes_=None): # the two Axes
 # %% ../nbs/86_findings.ipynb #8a2bddb2
 KNOWN_AS = {"msci": "MSCI panel", "sp500": "S&P 500 control"}
 
+def bases() -> tuple: # of Path
+    "Folders from which a path may have been typed: this one, the one the command was given in, and those above."
+    return (Path(), *(Path(os.environ[k]) for k in ("LEADLAG_FROM",) if os.environ.get(k)), *(Path(*[".."] * k) for k in range(1, 8)))
+
 def locate(
-    folder,  # of a finished study, as somebody typed it
+    folder,  # of a finished run, as somebody typed it
+    holds="study.json", what="finished study", make="leadlag study --output", # a file that shows it is one; its kind; what makes one
 ) -> Path:
-    "The study's folder, seen from here or from a folder above."
-    for base in (Path(), *(Path(*[".."] * k) for k in range(1, 8))):
-        if (base / folder / "study.json").is_file(): return base / folder
-    raise UsageError(f"{folder} holds no finished study: run 'leadlag study --output {folder}' first")
+    "A run's folder, wherever the path was typed."
+    for base in bases():
+        if (base / folder / holds).is_file(): return base / folder
+    raise UsageError(f"{folder} holds no {what}: run '{make} {folder}' first")
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Findings:
@@ -294,10 +300,14 @@ def bullets(pairs): # of (heading, words)
     "A Markdown list."
     return "\n".join(f"- **{k}.** {v}" for k, v in pairs) or "Nothing."
 
+def sections(parts): # {title: (heading, words) pairs}
+    "Headings with a list below each, as Markdown."
+    return "\n\n".join(f"## {title}\n\n{bullets(pairs)}" for title, pairs in parts.items())
+
 def first_screen(
     findings,  # `Findings`
 ) -> str:      # Markdown
     "Verdicts, where the numbers come from, and what was dropped."
     f = findings
     parts = {"What was found": f.verdicts().items(), "Where the numbers come from": provenance(f.about).items(), "What was dropped": f.dropped()}
-    return "\n\n".join(f"## {title}\n\n{bullets(pairs)}" for title, pairs in parts.items())
+    return sections(parts)

@@ -160,7 +160,7 @@ def _same_interpreter():
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     class SameInterpreter(AsyncKernelManager):
-        kernel_spec = property(lambda self: KernelSpec(resource_dir=RESOURCES, env=FIGURES, **get_kernel_dict()))
+        kernel_spec = property(lambda self: KernelSpec(resource_dir=RESOURCES, env={**FIGURES, "LEADLAG_FROM": str(Path.cwd())}, **get_kernel_dict()))
     return SameInterpreter
 
 @contextmanager
@@ -287,7 +287,8 @@ def to_html(
     "One HTML file that opens with the network off: story and figures first, the code behind a switch."
     from leadlag import __version__
     nb, out = _described(_read(notebook)), Path(out or Path(notebook).with_suffix(".html"))
-    again = f"<p>To make this page again:</p>\n<pre>{html.escape(command)}</pre>\n" if command else ""
+    said = "leadlag report run" in str(nb.cells[-1].get("outputs")) # the report ends with it, in its own words
+    again = f"<p>To make this page again:</p>\n<pre>{html.escape(command)}</pre>\n" if command and not said else ""
     footer = f"{again}<p>Made by leadlag {__version__}. {beside}</p>"
     return write_atomic(out, _page(_title(nb), _body(nb), footer))
 

@@ -247,9 +247,10 @@ def given(
 ):          # what `scan` takes
     "What the report's parameter `prices` stands for."
     from leadlag.benchmarks.forecasts import control_prices
+    from leadlag.findings import bases
     if not prices: return control_prices(3, 1200)
     if prices in REGISTRY: return prices
-    for base in (Path(), *(Path(*[".."] * k) for k in range(1, 8))):
+    for base in bases():
         if (base / prices / "prices.json").is_file(): return kept(base / prices)
         if (base / prices).is_file(): return base / prices
     return prices
@@ -275,15 +276,14 @@ def first_screen(
     worth, # `Backtest` of it
 ) -> str:  # Markdown
     "Verdicts with their intervals, where the numbers come from, what was dropped."
-    from leadlag.findings import bullets, provenance
+    from leadlag.findings import provenance, sections
     from leadlag.governance.dataset import run_record
     s = scan.settings; about = {"run": run_record(".", config=s, seed=s["seed"]), "ppo_seeds": ()}
     data = f"{scan.prices.name}: {len(scan.prices.columns)} columns, {row_label(scan.index[0])} to {row_label(scan.index[-1])}, {len(scan.index)} returns"
     how = f"found in {span(scan.index, scan.inside)}; {s['max_lag']} bars left out; judged in {span(scan.index, scan.outside)}; lags to {s['max_lag']}, {s['n_null']} draws of chance a pair"
     parts = {"What was found": {"Who leads": scan.verdict, "What it is worth": worth.verdict}.items(),
              "Where the numbers come from": ({"Data": data, "Split": how} | provenance(about) | {"Seed": f"{s['seed']}, of the draws of chance"}).items()}
-    text = "\n\n".join(f"## {title}\n\n{bullets(pairs)}" for title, pairs in parts.items())
-    return text + "\n\n## What was dropped\n\n" + ("\n".join(f"- {w[0].upper()}{w[1:]}." for w in [*read_words(scan.prices), *[scan.matrix.note] * bool(scan.matrix.note)]) or "Nothing.")
+    return sections(parts) + "\n\n## What was dropped\n\n" + ("\n".join(f"- {w[0].upper()}{w[1:]}." for w in [*read_words(scan.prices), *[scan.matrix.note] * bool(scan.matrix.note)]) or "Nothing.")
 
 def write_report(
     scan, path, execution_lag=1, cost_bp=5., # as for `Scan.report`
