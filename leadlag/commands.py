@@ -108,10 +108,11 @@ class History:
     embargo: int = 0                           # bars left out at the beginning of the test
     execution_lags: tuple[int, ...] = (0, 1)   # bars between decision and fill; profit is computed from 1 on
     cost_bp: float = 5.                        # basis points per unit traded
-    seeds: int = 3                             # trainings of each PPO policy (minutes); 0: none (seconds)
+    seeds: int = 3                             # trainings of each PPO policy (many minutes); 0: none (a minute)
     steps: int = 200_000                       # environment steps of each training
     overwrite: bool = False                    # replace an earlier run of that name
 
+# %% ../nbs/89_commands.ipynb #f5b3fd41
 def read_sets(names) -> list: # of Prices
     "Every table of prices, told of as it is read; two of one name are refused."
     from leadlag.benchmarks.real_prices import read_set
@@ -126,11 +127,12 @@ def history(config: History):
     "Walk-forward prediction and profit on real prices, with chance and the simplest rules beside them."
     from leadlag.benchmarks.forecasts import MODELS
     from leadlag.benchmarks.history import keep_tables, plot_history
-    from leadlag.benchmarks.real_prices import history_table
+    from leadlag.benchmarks.real_prices import history_table, prepared
     from leadlag.benchmarks.learned import learned_models
     free_folder(config.output, config.overwrite)
     at_least(0, whole=True, seeds=config.seeds), at_least(1000, whole=True, steps=config.steps), at_least(0, cost_bp=config.cost_bp)
     sets = read_sets(config.data)
+    for prices in sets: prepared(prices, config.leaders or None, config.folds, config.purge, config.embargo, config.execution_lags, config.cost_bp, block=20)  # refused before minutes of training
     models, policies = learned_models(config.seeds, config.steps, config.cost_bp / 100)
     how = {k: getattr(config, k) for k in ("folds", "purge", "embargo", "execution_lags", "cost_bp")}
     tables = [history_table(prices, leader=config.leaders or None, models={**MODELS, **models}, policies=policies, **how) for prices in progress(sets, "history")]
@@ -139,6 +141,7 @@ def history(config: History):
         save_figure(plot_history(tables)[0], folder / "history.png")
         keep_tables(tables, folder, settings)
     for table in tables: print(table, end="\n\n")
+    say(f"written: {config.output}, with history.png, and for each set the splits as a picture, rows.csv, pairs.csv, table.json")
 
 # %% ../nbs/89_commands.ipynb #a9abb210
 @dataclass(frozen=True)

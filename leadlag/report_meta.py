@@ -98,11 +98,11 @@ def calibrated(
     levels=LEVELS,
 ) -> pd.DataFrame: # a row a level: claimed, held, low, high
     "What credible sets claim beside what they hold."
-    from statsmodels.stats.proportion import proportion_confint
+    from scipy.stats import binomtest
     rows = []
     for level in levels:
         inside, claims = coverage(weight, truth, level)
-        low, high = proportion_confint(inside.sum(), len(inside), method="wilson")
+        low, high = binomtest(int(inside.sum()), len(inside)).proportion_ci(method="wilson")
         rows.append({"level": level, "claimed": claims.mean(), "held": inside.mean(), "low": low, "high": high, "n": len(inside)})
     return pd.DataFrame(rows)
 

@@ -98,7 +98,8 @@ class Backtest(HistoryTable):
     @property
     def verdict(self):
         if len(self.pairs): return super().verdict
-        return f"No pair {'that was found has prices out of sample' if self.dropped else 'was found in-sample'}, so there is nothing to forecast and nothing to trade."
+        why = "that was found has prices out of sample" if self.dropped else "was found in-sample" if self.facts["tested"] else "was tested against chance"
+        return f"No pair {why}, so there is nothing to forecast and nothing to trade."
 
     @property
     def profits(self): return pd.DataFrame() if self.grid is None else profit_table(self.grid)
@@ -130,7 +131,7 @@ def backtest(
     seen = returns.columns[returns.iloc[outside].notna().any()]; here = chosen["leader"].isin(seen) & chosen["follower"].isin(seen)
     gone, chosen = tuple(f"{r.leader} → {r.follower}" for r in chosen[~here].itertuples()), chosen[here].reset_index(drop=True)
     first, last = outside.start, outside.stop - 1 - delays[-1]
-    facts = {"bars": len(returns), "test_bars": max(0, last - first), "cost_bp": float(cost_bp), "execution_lag": delay}
+    facts = {"bars": len(returns), "test_bars": max(0, last - first), "cost_bp": float(cost_bp), "execution_lag": delay, "tested": bool(pairs["q"].notna().any())}
     if not len(chosen): return Backtest(name, pd.DataFrame(columns=ROW), chosen, facts, gone)
     if last - first < 15: raise DataError(f"{max(0, last - first)} bars are left out of sample for an execution lag of {delay}: give more bars or a shorter lag")
     made = {d: decisions(returns, chosen, inside.stop, first, last, d) for d in delays}; came = made[0]["came"]

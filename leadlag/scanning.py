@@ -20,7 +20,7 @@ from .estimators.network import plot_network
 from .estimators.result import LeadLagMatrix, in_digits, lag_in_words, p_in_words
 from .governance.quality import Finding, quality_table
 from .held_out import find_and_hold, found, survivors
-from .markets.historical import REGISTRY, Prices, load
+from .markets.historical import REGISTRY, Prices, load, registered
 from .markets.tables import row_label
 from .scan_backtest import Backtest, backtest
 
@@ -265,7 +265,7 @@ def again(
 ) -> str:
     "What to type to make the page again; an absolute path is named by its last part, since whoever reads it has other folders."
     more = {k: v for k, v in scan.settings.items() if v != USUAL[k]}; p = scan.prices
-    path, source = (Path(v).name if Path(v).is_absolute() else str(v) for v in (path, source or (p.name if p.name in REGISTRY else p.source)))
+    path, source = (Path(v).name if Path(v).is_absolute() else str(v) for v in (path, source or (p.name if registered(p.name, p.source) else p.source)))
     if source.endswith(" DataFrame"): return f"leadlag.scan(table{''.join(f', {k}={v!r}' for k, v in more.items())}).report({path!r}, execution_lag={execution_lag}, cost_bp={cost_bp:g})"
     flags = {**more, "cost_bp": f"{cost_bp:g}", "execution_lag": execution_lag, "report": path}
     words = [w for k, v in flags.items() for w in (f"--{k.replace('_', '-')}", *(v if isinstance(v, list) else [v]))]

@@ -14,13 +14,13 @@ from ..core import COLOURS, DataError, axes, read_json, save_figure, write_atomi
 from .forecasts import AR1, FIXED, LONG, NULL, ZERO
 from ..governance.dataset import record_manifest
 from ..governance.splits import plot_splits, walk_forward
-from ..markets.historical import REGISTRY
+from ..markets.historical import registered
 from ..stats.finance import moments_of
 from ..stats.selection import independent_trials, selected_p
 
 # %% ../../nbs/83_benchmarks.history.ipynb #45c46066
 ROW = ["model", "part", "execution_lag", "metric", "value", "low", "high"]
-METRICS = {"ic": "IC", "gain": "IC less AR(1)'s", "over fixed": "IC less the fixed lookback's", "over slope": "IC less the online slope's", "r2": "R²", "gross": "gross, % a bar", "net": "net, % a bar", "alpha": "alpha, % a bar", "sharpe": "net Sharpe a year", "turnover": "turnover"}
+METRICS = {"ic": "IC", "gain": "IC less AR(1)'s", "over fixed": "IC less the fixed lookback's", "over slope": "IC less the online slope's", "r2": "R²", "position ic": "IC of the position", "gross": "gross, % a bar", "net": "net, % a bar", "alpha": "alpha, % a bar", "sharpe": "net Sharpe a year", "turnover": "turnover"}
 
 def wide_table(
     rows,  # model, part, execution_lag, metric, value, low, high
@@ -64,7 +64,7 @@ class HistoryTable:
     def plot_splits(self, ax=None):
         "Which bars were fitted on, which were tested."
         f = self.facts
-        return plot_splits(walk_forward(f["bars"], f["folds"], f["purge"], f["embargo"]), f["bars"], ax)
+        return plot_splits(walk_forward(f["bars"], f["folds"], f["purge"], f.get("embargo", 0)), f["bars"], ax)
 
     def __repr__(self): return f"{self.name}: {self.verdict}\n{wide_table(self.rows).to_string()}\n{self.footer}"
 
@@ -91,11 +91,12 @@ def footer_words(
     "How the table was made, and how often chance was asked."
     f, single = table.facts, table.pairs["leader"].nunique() == 1
     how = f"The leader{'' if single else 's'} {'was' if single else 'were'} " + ("known beforehand." if f["known_leader"] else "searched for in the first training block only.")
-    words = [f"{len(table.pairs)} pairs, worth {f['effective']:.1f} unrelated ones; {f['test_bars']} test bars, {f['first']} to {f['last']}, in {f['folds']} blocks, purge {f['purge']}, embargo {f['embargo']}.",
+    words = [f"{len(table.pairs)} pairs, worth {f['effective']:.1f} unrelated ones; {f['test_bars']} test bars, {f['first']} to {f['last']}, in {f['folds']} blocks, purge {f['purge']}, embargo {f.get('embargo', 0)}.",
              f"{how} {f['choices']} correlations were compared in-sample; {int(table.rows['low'].notna().sum())} intervals are shown, each at 95 % by itself."]
     if "found" in f: words.append(f"Evidence: {f['found']:.0%} of the pairs have an e-value of 20 at some bar{'' if f['known_leader'] else ' after the search'}, {f['found_shuffled']:.1%} of {f['shuffles']} with a shuffled leader; "
                                   f"the watchful filter gives no relation a chance of {f['none']:.2f} on average, {f['none_shuffled']:.2f} shuffled.")
-    if f.get("seeds"): words.append("The seeds by themselves, IC: " + "; ".join(f"{name} {min(v):z.3f} to {max(v):z.3f}" for name, v in f["seeds"].items()) + ".")
+    if f.get("seeds"): words.append("The seeds by themselves, IC of the position: " + "; ".join(f"{name} {min(v):z.3f} to {max(v):z.3f}" for name, v in f["seeds"].items()) + ".")
+    if f.get("recommended"): words.append("Recommended on test bars: " + "; ".join(f"{name} " + ", ".join(f"{k} ({v:.0%})" for k, v in most.items()) for name, most in f["recommended"].items()) + " bars back.")
     if b := f.get("best"): words.append(f"With the followers' market taken out, the best Sharpe ratio of {b['rows']} rows is {b['sharpe']:.2f} a year ({b['model']}); the best of {b['trials']:.1f} unrelated rows without merit shows as much with a chance of {b['p']:.2f}.")
     return " ".join(words)
 
@@ -154,17 +155,19 @@ def plot_history(
     tables,     # `HistoryTable`s
     axes_=None, # two Axes, or None for a new figure
 ):              # the two Axes: prediction, profit
-    "IC of every model at lag 0, and net profit at the shortest lag that can be executed."
+    "IC of every model's forecast at lag 0, of the position where there is no forecast, and net profit at the shortest lag that can be executed."
     names = list(dict.fromkeys(m for t in tables for m in t.rows["model"]))[::-1]
     left, right = axes(None, ncols=2, figsize=(7.5, .9 + .22 * len(names)), sharey=True) if axes_ is None else axes_
     for i, table in enumerate(tables):
         for ax, part, metric, lag in ((left, "prediction", "ic", 0), (right, "profit", "net", table.profit_lag)):
-            rows = [(y, r) for y, m in enumerate(names) if (r := table.get(m, part, metric, lag)) is not None]
-            if not rows: continue
-            y = np.array([y for y, _ in rows]) + .12 * (len(tables) - 1) - .24 * i
-            v, low, high = (np.array([r[c] for _, r in rows]) for c in ("value", "low", "high"))
-            ax.errorbar(v, y, xerr=(v - low, high - v), fmt="o", ms=4, lw=1.6, color=COLOURS[i], label=table.name)
-    for ax, title, label in ((left, "prediction", "information coefficient, next bar"), (right, "profit", "net, % a bar, filled later")):
+            forecasts = [(y, r) for y, m in enumerate(names) if (r := table.get(m, part, metric, lag)) is not None]
+            others = [(y, r) for y, m in enumerate(names) if part == "prediction" and table.get(m, part, metric, lag) is None and (r := table.get(m, part, "position ic", lag)) is not None]
+            for rows, fill, label in ((forecasts, COLOURS[i], table.name), (others, "white", None)):
+                if not rows: continue
+                y = np.array([y for y, _ in rows]) + .12 * (len(tables) - 1) - .24 * i
+                v, low, high = (np.array([r[c] for _, r in rows]) for c in ("value", "low", "high"))
+                ax.errorbar(v, y, xerr=(v - low, high - v), fmt="o", ms=4, lw=1.6, color=COLOURS[i], mfc=fill, label=label)
+    for ax, title, label in ((left, "prediction", "IC of the next bar (hollow: of a position)"), (right, "profit", "net, % a bar, filled later")):
         ax.axvline(0, color=".3", lw=1); ax.set_title(title); ax.set_xlabel(label); ax.set_yticks(range(len(names)), names)
     left.legend(fontsize=8)
     return left, right
@@ -191,7 +194,7 @@ def keep_tables(
 ):
     "Write every table into a folder of its own, with a drawing of its splits, and a manifest over all."
     for table in tables:
-        known = REGISTRY.get(table.name)
+        known = registered(table.name, table.facts.get("source"))
         save_figure(table.plot_splits(), folder / f"{table.name}_splits.png")
         save_history(table, folder / table.name, *([f"{known.package} {known.version}"], known.licence) if known else ())
     write_json(folder / "config.json", settings)

@@ -53,6 +53,7 @@ def recommended(
             here = k == j
             out[here] = (running_slope(table[:, j - 1], y, memory) * table[:, j - 1])[here]
         return out
+    forecast.lookback = partial(recommendations, agent)  # for those who ask what was said
     return forecast
 
 # %% ../../nbs/83_benchmarks.learned.ipynb #32abb130
