@@ -46,7 +46,7 @@ class Outcome:
     def __repr__(self):
         return f"Outcome({self.policy}: ratio {', '.join(f'{k} {v:.3f}' for k, v in self.ratio().items())}; {len(self.seed)} paths)"
 
-    def _repr_html_(self): return f"<p>{escape(self.policy)}, {len(self.seed)} paths; score in percent a decision</p>{self.table().to_html(float_format='{:.3f}'.format)}"
+    def _repr_html_(self): return f"<p>{escape(self.policy)}, {len(self.seed)} path{'s' * (len(self.seed) > 1)}; score in percent a decision</p>{self.table().to_html(float_format='{:.3f}'.format)}"
 
 # %% ../nbs/43_backtest.ipynb #a1c776f8
 def walk(
