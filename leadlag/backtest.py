@@ -7,6 +7,7 @@ __all__ = ['Outcome', 'walk', 'play', 'evaluate']
 
 # %% ../nbs/43_backtest.ipynb #e8c143a4
 from dataclasses import dataclass, replace
+from html import escape
 import numpy as np
 from .baselines import positions, score
 from .core import seed_for, UsageError
@@ -36,8 +37,16 @@ class Outcome:
         met = [(r.name, state == s) for s, r in enumerate(self.regimes)]
         return {name: float(mine[here].sum() / best[here].sum()) for name, here in met if here.any()}
 
+    def table(self): # DataFrame, a row a regime met
+        "Decisions, mean score and the oracle's (percent a decision), and their ratio."
+        import pandas as pd
+        here = {name: self.state == [r.name for r in self.regimes].index(name) for name in self.ratio()}
+        return pd.DataFrame({name: {"decisions": at.sum(), "score": self.score[at].mean(), "oracle": self.oracle[at].mean(), "ratio": self.ratio()[name]} for name, at in here.items()}).T.astype({"decisions": int})
+
     def __repr__(self):
         return f"Outcome({self.policy}: ratio {', '.join(f'{k} {v:.3f}' for k, v in self.ratio().items())}; {len(self.seed)} paths)"
+
+    def _repr_html_(self): return f"<p>{escape(self.policy)}, {len(self.seed)} path{'s' * (len(self.seed) > 1)}; score in percent a decision</p>{self.table().to_html(float_format='{:.3f}'.format)}"
 
 # %% ../nbs/43_backtest.ipynb #a1c776f8
 def walk(

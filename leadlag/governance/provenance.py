@@ -8,6 +8,7 @@ __all__ = ['Verification', 'verify', 'manifest_for', 'trace']
 # %% ../../nbs/11_governance.provenance.ipynb #c43a34da
 import os, stat
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from ..core import LeadLagError, UsageError, VerificationError
@@ -32,11 +33,20 @@ class Verification:
         bad = self.changed or self.missing or self.refused or (self.strict and self.unlisted)
         return not bad and all(u.ok for u in self.units)
 
+    @property
+    def faults(self) -> dict:
+        "What is wrong -> names of the files, without those of `units`."
+        return {what: names for what in ("changed", "missing", "unlisted", "refused") if (names := getattr(self, what))}
+
     def __repr__(self):
-        found = [f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" for what, names in
-                 (("changed", self.changed), ("missing", self.missing), ("unlisted", self.unlisted), ("refused", self.refused)) if names]
+        found = [f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" for what, names in self.faults.items()]
         lines = [f"{self.folder}: {'verified' if self.ok else 'NOT as recorded'}, {'; '.join([f'{self.checked} unchanged', *found])}"]
         return "\n".join(lines + [repr(u) for u in self.units])
+
+    def _repr_html_(self):
+        rows = "".join(f"<tr><td>{what}</td><td>{escape(name)}</td></tr>" for what, names in self.faults.items() for name in names)
+        table = f"<table><tr><th>what</th><th>file</th></tr>{rows}</table>" if rows else ""
+        return f"<p>{escape(repr(self).splitlines()[0])}</p>{table}{''.join(u._repr_html_() for u in self.units)}"
 
     def raise_if_bad(self):
         "The verification itself if all is well, else `VerificationError` naming the files."

@@ -50,6 +50,11 @@ class Judgement:
 
     def __repr__(self): return f"Judgement(ratio {self.ratio()}; reward {self.mean_reward()})"
 
+    def _repr_html_(self):
+        import pandas as pd
+        table = pd.DataFrame({"score": self.score.mean(0), "oracle": self.oracle.mean(0), "ratio": self.by_regime().values()}, self.regimes)
+        return f"<p>ratio {self.ratio()}; reward {self.mean_reward()} % an episode, of {len(self.seeds)} paths</p>{table.to_html(float_format='{:.3f}'.format)}"
+
 def _mean_ratio(table, axis=0):
     "Sums over paths of the left half of the columns over those of the right half, averaged over columns."
     left, right = np.split(np.sum(table, axis=axis), 2, axis=-1)
