@@ -3046,6 +3046,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'leadlag.scanning.again': ('scanning.html#again', 'leadlag/scanning.py'),
                                   'leadlag.scanning.alike': ('scanning.html#alike', 'leadlag/scanning.py'),
                                   'leadlag.scanning.as_prices': ('scanning.html#as_prices', 'leadlag/scanning.py'),
+                                  'leadlag.scanning.dates': ('scanning.html#dates', 'leadlag/scanning.py'),
                                   'leadlag.scanning.first_screen': ('scanning.html#first_screen', 'leadlag/scanning.py'),
                                   'leadlag.scanning.given': ('scanning.html#given', 'leadlag/scanning.py'),
                                   'leadlag.scanning.keep': ('scanning.html#keep', 'leadlag/scanning.py'),

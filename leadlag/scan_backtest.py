@@ -110,8 +110,10 @@ class Backtest(HistoryTable):
         if not len(self.pairs): return ""
         out = f" Left out, without a price out of sample: {', '.join(self.dropped)}." if self.dropped else ""
         lost = f" A price was missing in {f['missing']:.1%} of them, which count as no forecast and no move." if f["missing"] else ""
+        d = f["execution_lag"]
+        filled = f"Profit is filled {d} close{'s' * (d != 1)} after the decision, when a lead of {d} bar{'s' * (d != 1)} is over, and pays {f['cost_bp']:g} bp a unit traded. " if d else ""
         return (f"{len(self.pairs)} follower{'s' * (len(self.pairs) > 1)}, each with the strongest of the leaders found in-sample, worth {f['effective']:.1f} unrelated ones; "
-                f"{f['test_bars']} decisions out of sample, {f['first']} to {f['last']}. Profit is traded {f['cost_bp']:g} bp a unit, the slopes are in-sample.{lost}{out}")
+                f"{f['test_bars']} decisions out of sample, {f['first']} to {f['last']}. {filled}The slopes are in-sample.{lost}{out}")
 
     def __repr__(self): return f"{self.verdict}\n{self.summary().to_string()}\n{self.footer}" if len(self.pairs) else self.verdict
     def _repr_html_(self): return f"<p>{escape(self.verdict)}</p>" + (f"{self.summary().to_html()}<p>{escape(self.footer)}</p>" if len(self.pairs) else "")

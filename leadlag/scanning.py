@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEGEND', 'USUAL', 'as_prices', 'alike', 'read_words', 'shown', 'narrow', 'records', 'span', 'pair_words',
-           'verdict_words', 'plot_holds', 'row_of', 'plot_rolling', 'plot_quality', 'Scan', 'scan', 'keep', 'kept',
-           'given', 'again', 'first_screen', 'write_report']
+           'verdict_words', 'plot_holds', 'row_of', 'dates', 'plot_rolling', 'plot_quality', 'Scan', 'scan', 'keep',
+           'kept', 'given', 'again', 'first_screen', 'write_report']
 
 # %% ../nbs/87_scanning.ipynb #91d023ae
 import shlex, tempfile
@@ -54,7 +54,7 @@ def read_words(
 
 # %% ../nbs/87_scanning.ipynb #d068c0da
 LEGEND = ("lag: bars; corr, ci_low, ci_high: in-sample, the 95 % interval robust and given this lag, so too kind to a lag that was searched for; q: p corrected for all pairs tried; "
-          "holds_oos: same sign out of sample (half of all false pairs would); corr_oos: at the same lag out of sample, p_oos: its one-sided p-value")
+          "holds_oos: same sign out of sample (half of all false pairs would); corr_oos: at the same lag out of sample, p_oos: its one-sided p-value; a follower may be led by several that only move with its true leader: look at its strongest")
 
 def shown(
     pairs,     # table of a scan
@@ -130,6 +130,11 @@ def row_of(scan, leader, follower): # a Series
     other = ((t["leader"] == follower) & (t["follower"] == leader)).any()
     raise UsageError(f"{leader} → {follower} is not in the table: " + (f"{follower} was found to be ahead of {leader}, so swap the two" if other else "the pair could not be judged"))
 
+def dates(ax, index):
+    "Short dates on the x axis, if it has any."
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    if isinstance(index, pd.DatetimeIndex): ax.xaxis.set_major_locator(at := AutoDateLocator(maxticks=8)), ax.xaxis.set_major_formatter(ConciseDateFormatter(at))
+
 def plot_rolling(
     scan,             # `Scan`
     leader, follower, # a row of its table
@@ -143,7 +148,7 @@ def plot_rolling(
     ax = axes(ax, figsize=(7, 2.8)); ax.axhspan(-1.96 / window ** .5, 1.96 / window ** .5, color="0.9", label="95 % of windows of independent series")
     ax.axvspan(scan.index[scan.outside.start], scan.index[-1], color=COLOURS[4], alpha=.12, lw=0, label="out of sample")
     ax.plot(line.index, line, color=COLOURS[0], lw=1.2, label=f"{leader} → {follower}, lag {row.lag}, last {window} bars"); ax.axhline(0, color="0.4", lw=.6)
-    ax.set(ylabel="correlation", xlim=(scan.index[0], scan.index[-1])); ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(.5, 1), ncols=3)
+    ax.set(ylabel="correlation", xlim=(scan.index[0], scan.index[-1])); dates(ax, scan.index); ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(.5, 1), ncols=3)
     return ax
 
 # %% ../nbs/87_scanning.ipynb #16aee431

@@ -91,7 +91,7 @@ def footer_words(
     "How the table was made, and how often chance was asked."
     f, single = table.facts, table.pairs["leader"].nunique() == 1
     how = f"The leader{'' if single else 's'} {'was' if single else 'were'} " + ("known beforehand." if f["known_leader"] else "searched for in the first training block only.")
-    words = [f"{len(table.pairs)} pairs, worth {f['effective']:.1f} unrelated ones; {f['test_bars']} test bars, {f['first']} to {f['last']}, in {f['folds']} blocks, purge {f['purge']}, embargo {f.get('embargo', 0)}.",
+    words = [f"{len(table.pairs)} pair{'s' * (len(table.pairs) != 1)}, worth {f['effective']:.1f} unrelated ones; {f['test_bars']} test bars, {f['first']} to {f['last']}, in {f['folds']} block{'s' * (f['folds'] != 1)}, purge {f['purge']}, embargo {f.get('embargo', 0)}.",
              f"{how} {f['choices']} correlations were compared in-sample; {int(table.rows['low'].notna().sum())} intervals are shown, each at 95 % by itself."]
     if "found" in f: words.append(f"Evidence: {f['found']:.0%} of the pairs have an e-value of 20 at some bar{'' if f['known_leader'] else ' after the search'}, {f['found_shuffled']:.1%} of {f['shuffles']} with a shuffled leader; "
                                   f"the watchful filter gives no relation a chance of {f['none']:.2f} on average, {f['none_shuffled']:.2f} shuffled.")
