@@ -133,7 +133,7 @@ def row_of(scan, leader, follower): # a Series
 def dates(ax, index):
     "Short dates on the x axis, if it has any."
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    if isinstance(index, pd.DatetimeIndex): ax.xaxis.set_major_locator(at := AutoDateLocator(maxticks=8)), ax.xaxis.set_major_formatter(ConciseDateFormatter(at))
+    if isinstance(index, pd.DatetimeIndex): ax.xaxis.set_major_locator(at := AutoDateLocator()), ax.xaxis.set_major_formatter(ConciseDateFormatter(at))
 
 def plot_rolling(
     scan,             # `Scan`
