@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 from .command import parse
-from .core import at_least, choose, dumps, free_folder, progress, read_json, run_folder, save_figure, say, UsageError, write_json
+from .core import at_least, choose, dumps, free_folder, progress, read_json, records, run_folder, save_figure, say, UsageError, write_json
 
 # %% ../nbs/89_commands.ipynb #b2e83ca2
 @dataclass(frozen=True)
@@ -56,7 +56,6 @@ def scan_bars(config, prices):
     from leadlag.estimators.lead_lag import lead_lag_matrix
     from leadlag.estimators.network import plot_network
     from leadlag.estimators.result import in_columns, legend
-    from leadlag.scanning import records
     result = lead_lag_matrix(prices, method=config.method, lags=config.max_lag, seed=config.seed, **({} if config.n_null is None else {"n_null": config.n_null}))
     rows = records(result.pairs); top = min(config.top or len(rows), len(rows))
     if config.json: print(dumps({"pairs": rows, "measure": result.measure, "unit": result.unit, "legend": legend(result), "note": result.note, "dropped": records(prices.dropped),
@@ -69,7 +68,7 @@ def scan_bars(config, prices):
 # %% ../nbs/89_commands.ipynb #06ddb276
 def scan_apart(config, prices):
     "By the default method: found in the first part, judged, forecast and traded in the second."
-    from leadlag.scanning import LEGEND, records, scan as ask, shown
+    from leadlag.scanning import LEGEND, scan as ask, shown
     found = ask(prices, max_lag=20 if config.max_lag is None else config.max_lag, share=config.share, seed=config.seed, n_null=200 if config.n_null is None else config.n_null, columns=config.columns)
     worth, rows = found.backtest(config.execution_lag, config.cost_bp), len(found.pairs); top = min(config.top or rows, rows)
     page = found.report(config.report, config.execution_lag, config.cost_bp) if config.report else None
@@ -83,7 +82,6 @@ def scan_apart(config, prices):
 
 def scan(config: Scan):
     "Who leads whom in a table of prices, whether it holds on bars it was not found on, and what it is worth there; a page with --report."
-    from leadlag.core import at_least
     from leadlag.markets.historical import load
     for name, value, ends in (("output", config.output, (".png", ".svg")), ("report", config.report, (".html",))):
         if value and Path(value).suffix not in ends: raise UsageError(f"{name} is {value}: give a file that ends in {' or '.join(ends)}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, pandas as pd
 from tyro.conf import Positional, arg
-from .core import DataError, LeadLagError, UsageError, axes, choose, dumps, read_json, save_figure, say
+from .core import DataError, LeadLagError, UsageError, axes, choose, dumps, read_json, records, save_figure, say
 from .governance.dataset import MANIFEST, read_manifest
 from .governance.provenance import verify
 from .measures import probability_of_improvement
@@ -57,14 +57,14 @@ def read_run(
 ) -> Run:
     "A run's rows, settings and state; `UsageError` if it holds nothing to compare."
     folder = Path(path); manifest = read_manifest(folder / MANIFEST)
-    records, settings = records_of(manifest), settings_of(manifest); found = verify(folder, deep=False, manifest=manifest)
-    bad = ", ".join([*found.changed, *found.missing][:3]); code = next((r["code"] for r in records[::-1] if isinstance(r.get("code"), dict)), {})
+    entries, settings = records_of(manifest), settings_of(manifest); found = verify(folder, deep=False, manifest=manifest)
+    bad = ", ".join([*found.changed, *found.missing][:3]); code = next((r["code"] for r in entries[::-1] if isinstance(r.get("code"), dict)), {})
     if there(folder, "rows.csv"):
         rows = pd.read_csv(folder / "rows.csv")
         if lacks := [c for c in COLUMNS if c not in rows]: raise UsageError(f"rows.csv of {folder} lacks the columns {', '.join(lacks[:4])}: it is no table over seeds, so give the runs it was made from")
         made, training = tidy(rows), False
     else:
-        seed = next((r["seed"] for r in records[::-1] if r.get("seed") is not None), None); made = _training_records(folder, settings)
+        seed = next((r["seed"] for r in entries[::-1] if r.get("seed") is not None), None); made = _training_records(folder, settings)
         if not made: raise UsageError(f"{folder} holds no rows over seeds, no summary of a training and no offline results: give a folder that does" + _inside(folder))
         made, training = tidy(r | {"run": folder.name, "seed": seed, "policy": folder.name, "value": pd.to_numeric(r["value"], errors="coerce")} for r in made), True
     return Run(folder, made, settings, str(code.get("commit") or code.get("version") or "")[:10], training, bad)
@@ -281,7 +281,7 @@ def in_text(c: Comparison, most=12) -> str:
 
 def in_plain(c: Comparison) -> dict:
     "The same as JSON holds it."
-    rows = lambda t: None if t is None else t.astype(object).where(t.notna(), None).to_dict("records")
+    rows = lambda t: None if t is None else records(t)
     cells = c.grid.stack(["policy", "task"], future_stack=True).rename("value").reset_index()
     return {"metric": c.metric, "contenders": list(c.names), "notes": list(c.notes), "refused": c.refused or None, "grid": rows(cells),
             **{name: rows(getattr(c, name)) for name in ("scores", "differences", "improvement", "profiles")}}

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'COLOURS', 'STYLE', 'LeadLagError', 'UsageError', 'DataError', 'OutOfTime', 'VerificationError', 'choose',
            'at_least', 'seed_for', 'atomic_path', 'write_atomic', 'lives', 'dumps', 'read_json', 'write_json',
-           'free_folder', 'run_folder', 'results_dir', 'cache_dir', 'code_version', 'progress', 'say', 'kernel',
-           'source_digest', 'style', 'axes', 'save_figure']
+           'records', 'free_folder', 'run_folder', 'results_dir', 'cache_dir', 'code_version', 'progress', 'say',
+           'kernel', 'source_digest', 'style', 'axes', 'save_figure']
 
 # %% ../nbs/00_core.ipynb #e23930c1
 import hashlib, json, logging, math, os, shutil, subprocess, sys
@@ -142,6 +142,12 @@ def read_json(
 def write_json(path, value) -> Path:
     "`dumps(value)`, written atomically."
     return write_atomic(path, dumps(value))
+
+def records(
+    frame, # DataFrame
+) -> list: # of dictionaries, None where a value is missing
+    "Rows of a table as JSON can hold them."
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 # %% ../nbs/00_core.ipynb #83a95445
 def free_folder(

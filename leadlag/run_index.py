@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 from .core import LeadLagError, UsageError, dumps, results_dir, say, write_atomic
 from .governance.dataset import MANIFEST, read_manifest
 from .governance.provenance import verify
-from .outcomes import KINDS, Outcome, outcome, records_of, settings_of
+from .outcomes import KINDS, Headline, outcome, records_of, settings_of
 from .reports import asset
 
 # %% ../nbs/86_run_index.ipynb #44068781
@@ -56,7 +56,7 @@ class RunRow:
     version: str       # of leadlag
     commit: str        # ten digits, "+" behind it with uncommitted changes
     settings: tuple    # of (name, text)
-    outcome: Outcome
+    outcome: Headline
     link: str          # what to open, below the root: a report, a figure, or the folder
     state: str         # one of STATES
     detail: str = ""   # which file, or why
@@ -104,7 +104,7 @@ def read_run(
                       _text(code.get("version") or ""), commit, shown, result, _link(run), state, detail)
     except (LeadLagError, OSError, ValueError, TypeError, RecursionError) as e:
         why = str(e) if isinstance(e, LeadLagError) else f"{type(e).__name__} in its manifest or files"
-        return RunRow(name, Path(run).name, "", "", "", "", (), Outcome("other"), "", "unreadable", why.replace(f"{run}/", "").replace(str(run), name))
+        return RunRow(name, Path(run).name, "", "", "", "", (), Headline("other"), "", "unreadable", why.replace(f"{run}/", "").replace(str(run), name))
 
 # %% ../nbs/86_run_index.ipynb #459d262a
 @dataclass(frozen=True, repr=False)

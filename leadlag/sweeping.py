@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 from tyro.conf import Positional, arg
 from .command import as_words, parse
-from .core import DataError, LeadLagError, UsageError, choose, dumps, say, write_atomic
+from .core import DataError, LeadLagError, UsageError, choose, dumps, records, say, write_atomic
 from .sweep import grid, read_shard, sweep
 from .verbs import VERBS
 
@@ -68,7 +68,7 @@ def do_cell(cell) -> list: # of rows
         if not found: raise DataError(f"`leadlag {cell['verb']}` left no {table}: nothing to put into the table of the sweep")
         rows = pd.concat([pd.read_csv(path).assign(**{"folder": path.parent.name} if "*" in table else {}) for path in found])
     read = {k: v for k in cell if isinstance(v := getattr(asked, k, None), (bool, int, float, str))}  # .3 and not the ".3" that was typed
-    return [{**read, **row} for row in rows.astype(object).where(rows.notna(), None).to_dict("records")]
+    return [{**read, **row} for row in records(rows)]
 
 # %% ../nbs/88_sweeping.ipynb #7c47a81d
 @dataclass(frozen=True)

@@ -46,6 +46,11 @@ class Prices:
     @property
     def columns(self): return tuple(self.returns.columns)
 
+    @property
+    def losses(self): # of str
+        "What was left out, a sentence each."
+        return [f"{d.column or 'all columns'}, {d.where}, {d.rows} row{'s' * (d.rows != 1)}: {d.reason}" for d in self.dropped.itertuples()]
+
     def __len__(self): return len(self.returns)
 
     def __repr__(self):
