@@ -10,6 +10,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
 ROOT = Path(__file__).parent.parent
+SEEN = ROOT / "tests/output/site"  # kept; git ignores it
+DOORS = {"I am a quant": ("tutorials/bring_your_prices.html", "reports/scan.html", "scanning.html"),
+         "I am an RL researcher": ("tutorials/train_and_watch.html", "reports/online_ppo.html", "env.html"),
+         "I am an engineer": ("tutorials/read_a_report.html", "reports/study.html", "reports.html")}
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +114,67 @@ def test_site_documents_every_exported_function(site):
     assert "name of a report, or path of a notebook" in re.sub(r"<[^>]+>", "", page), "docments are shown"
     assert reports.run_report.__doc__.split(";")[0] in (site / "names.html").read_text()
 
+def picture(page, width, name):
+    "Keep what is seen, to be looked at."
+    SEEN.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SEEN / f"{name}_{width}.png")
+
+def sound(page, width):
+    "The page is there, in its width, with its pictures and without raw TeX."
+    page.wait_for_load_state()
+    assert page.locator("h1").first.inner_text().strip()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{page.url} runs out of the page"
+    page.evaluate("[...document.images].forEach(i => i.loading = 'eager')")
+    page.wait_for_function("[...document.images].every(i => i.complete)")
+    assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0)"), f"{page.url} lacks a picture"
+    assert "$$" not in page.evaluate("(m => { m.querySelectorAll('pre, code').forEach(c => c.remove()); return m.innerText })(document.querySelector('main').cloneNode(true))")
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("who, way", DOORS.items())
+def test_three_doors(browser, site, width, who, way):
+    "First page, tutorial, executed report, the interface with its source: the way of each reader, without a network."
+    with watched(browser, offline=True, color_scheme="light", viewport={"width": width, "height": 900}) as (page, complaints):
+        for step, target in enumerate(way):
+            page.goto((site / "index.html").as_uri()); sound(page, width); picture(page, width, "index")
+            page.locator(".doors li", has_text=who).locator("a").nth(step).click()
+            page.wait_for_url(f"**/{target}"); sound(page, width); picture(page, width, target.replace("/", "_").removesuffix(".html"))
+        summary = page.locator("details.code-fold summary", has_text="Source").first  # the last is the interface
+        summary.click()
+        assert "def " in page.locator("details.code-fold[open]").first.inner_text()
+        assert complaints == []
+
+def test_example_reports(browser, site):
+    "From the shelf to the page that a run left, for every template there is."
+    from leadlag.reports import templates
+    for name in templates():
+        with watched(browser, offline=True, viewport={"width": 1280, "height": 900}) as (page, complaints):
+            page.goto((site / "explanation.html").as_uri())
+            page.locator(f"main a[href='./reports/{name}.html'], main a[href='reports/{name}.html']").first.click()
+            page.wait_for_url(f"**/reports/{name}.html"); sound(page, 1280)
+            page.locator("main a", has_text="the page that the run left").click()
+            page.wait_for_url(f"**/runs/{name}/report.html")
+            assert page.get_by_label("Show the code").count() and page.evaluate("[...document.images].every(i => i.naturalWidth > 0 && i.alt)")
+            picture(page, 1280, f"run_{name}")
+            assert complaints == [], name
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("name", ["tutorials", "howto", "reference", "explanation", "gallery", "verbs_and_settings", "history", "transfer", "note"])
+def test_shelves(browser, site, width, name):
+    with watched(browser, offline=True, color_scheme="light", viewport={"width": width, "height": 900}) as (page, complaints):
+        page.goto((site / f"{name}.html").as_uri()); sound(page, width); picture(page, width, name)
+        assert page.locator("main a[href]").count() > 3 and complaints == []
+
+def test_list_for_machines(site):
+    "Every link of llms.txt is a page as Markdown, and every notebook is in it."
+    links = re.findall(r"\]\((\S+?\.llms\.md)\)", (site / "llms.txt").read_text(encoding="utf-8"))
+    assert len(links) == len(set(links)) >= len(list((ROOT / "nbs").rglob("[!._]*.ipynb")))
+    assert all((site / link).read_text(encoding="utf-8").startswith("# ") for link in links)
+
 @pytest.mark.parametrize("width", [1280, 400])
 def test_site_in_a_browser(browser, site, width):
     with watched(browser, offline=True, color_scheme="light", viewport={"width": width, "height": 900}) as (page, complaints):
         page.goto((site / "index.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        page.locator("main a", has_text="LeadLagEnv").first.click()
-        page.wait_for_url("**/env.html")
         page.goto((site / "core.html").as_uri())
         page.wait_for_selector(".katex-display .katex-html")
         assert page.evaluate("[...document.querySelectorAll('a[href^=\"#\"]')].filter(a => a.hash && !document.getElementById(decodeURIComponent(a.hash.slice(1)))).length") == 0
@@ -135,6 +193,7 @@ def test_site_turns_dark_and_remembers(browser, site):
         page.locator("[onclick*=ToggleScheme]:visible, .quarto-color-scheme-toggle:visible").first.click()
         page.wait_for_function(f"{paper} !== '{light}'")
         dark = page.evaluate(paper)
-        page.locator("#quarto-sidebar a", has_text="Core").first.click()
-        page.wait_for_url("**/core.html"); page.wait_for_function(f"{paper} === '{dark}'")
+        picture(page, 1280, "index_dark")
+        page.locator("#quarto-header a", has_text="Gallery").first.click()
+        page.wait_for_url("**/gallery.html"); page.wait_for_function(f"{paper} === '{dark}'"); picture(page, 1280, "gallery_dark")
         assert complaints == []
