@@ -1,6 +1,8 @@
 """Build the site into _docs: nbdev's processors turn notebooks into pages, smalldocs lays them out, and what it would fetch is put beside it."""
 import json, os, re, shutil, sys, tempfile
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 
 from pages import ROOT, notebooks, process
@@ -76,7 +78,7 @@ def build(out):
     os.environ["IN_TEST"] = "1"  # as nbdev's own page builder does
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        with working_in(ROOT / "nbs"): pages = [process(path, folder) for path in notebooks()]
+        with working_in(ROOT / "nbs"), ProcessPoolExecutor(min(4, os.cpu_count())) as pool: pages = list(pool.map(process, notebooks(), repeat(folder), chunksize=4))
         written = {"names.md": every_name(pages), "verbs_and_settings.md": every_command(), "gallery.md": gallery(pages), **shelves(pages)}
         for name, text in written.items(): (folder / name).write_text(text, encoding="utf-8")
         examples(folder)

@@ -111,7 +111,7 @@ def process(path, folder):
         if shown := re.search(r"^show_doc\((\w+)\)", cell.source or "", re.M):
             shows = [o["data"] for o in cell.outputs if "text/markdown" in o.get("data", {})]
             if not shows: print(f"docs: {path} shows nothing for {shown[1]}: {cell.outputs}", file=sys.stderr); continue
-            text = "".join(shows[0]["text/markdown"])
+            text = re.sub(r"<function ([\w.]+) at 0x[0-9a-f]+>", r"\1", "".join(shows[0]["text/markdown"]))  # a default that is a function: its address is another at each build
             summary = re.search(r"^\*(.+)\*$", text, re.M)
             names[shown[1]] = summary[1] if summary else ""
             if shown[1] in heads: text = re.sub(r"```python\n.*?\n```", lambda m: f"```python\n{heads[shown[1]]}\n```", text, count=1, flags=re.S)
