@@ -47,6 +47,15 @@ def test_verdict_is_read_from_results():
     assert shown == json.loads((ROOT / "results/history/msci/table.json").read_text(encoding="utf-8"))["verdict"]
 
 
+def test_scan_prints_what_is_shown(tmp_path):
+    from leadlag.examples import example_prices
+    from leadlag.scanning import scan, shown
+    example_prices().to_csv(tmp_path / "prices.csv")
+    assert "\n".join((tmp_path / "prices.csv").read_text().splitlines()[:3]) in README
+    printed = re.search(r"<!-- scan -->\n```\n(.*?)\n```\n<!-- /scan -->", README, re.S)[1]
+    assert shown(scan(tmp_path / "prices.csv").pairs, 20).to_string(index=False).startswith(printed)
+
+
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README): assert (ROOT / target).exists(), target
 
@@ -60,8 +69,8 @@ def test_python_runs_as_printed(block, capsys, tmp_path, monkeypatch):
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
 
 
-@pytest.mark.parametrize("manifest", sorted((ROOT / "results").glob("[!.]*/data_manifest.json")) + sorted((ROOT / "results/examples").glob("*/data_manifest.json")),
-                         ids=lambda p: p.parent.name)
+@pytest.mark.parametrize("manifest", sorted(p for p in (ROOT / "results").rglob("data_manifest.json") if not any(part.startswith(".") for part in p.relative_to(ROOT).parts)),
+                         ids=lambda p: p.parent.relative_to(ROOT / "results").as_posix())
 def test_committed_results_hold(manifest):
     """Those results that are committed are whole, and no code was changed when they were made."""
     import json, subprocess
