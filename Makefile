@@ -29,8 +29,8 @@ lock: $(STAMP) ## write the versions that are installed now into requirements.lo
 demo: $(STAMP) ## both pipelines and the report worth opening (some minutes)
 	$(BIN)/leadlag study --overwrite $(ARGS)
 
-test: $(STAMP) ## every notebook and every test (ARGS="-k word" for some)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## every notebook and every test, files side by side (ARGS="-k word" for some)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 smoke: $(STAMP) ## the commands of the plan and the benchmarks of policies at reduced counts, in a temporary folder
 	bash tests/smoke.sh "$(CURDIR)/$(BIN)"
