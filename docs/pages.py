@@ -73,11 +73,12 @@ def first_figure(cells):
     return None, ""
 
 def thumbnail(png, path, width=480):
-    "A small copy of a picture, on white."
+    "A small copy of a picture, on white, without its margins."
     import io
-    from PIL import Image
+    from PIL import Image, ImageChops
     with Image.open(io.BytesIO(png)) as image:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+        image = image.crop(ImageChops.difference(image, Image.new("RGB", image.size, "white")).getbbox())
         image.thumbnail((width, width)); path.parent.mkdir(parents=True, exist_ok=True); image.save(path, optimize=True)
 
 def source_of(path):
