@@ -80,12 +80,13 @@ def matches(base, pattern, holds): # -> list of folders below `base`, named as t
 # %% ../nbs/87_report_parts.ipynb #adc43b60
 def came_from(runs) -> dict: # {what: words}, of `Run`s that share their settings
     "Folders, seeds, settings, code and environment."
-    first, seeds = runs[0].record, ", ".join(str(r.seed) for r in runs)
-    each = {k: list(dict.fromkeys(str(r.config.get(k)) for r in runs)) for k in first["config"] if k not in ("seed", "output", "output_root", "overwrite")}
+    first, seeds = runs[0].record, ", ".join(str(r.seed) for r in runs if r.seed is not None)
+    names = dict.fromkeys(k for r in runs for k in r.config if k not in ("seed", "output", "output_root", "overwrite"))
+    each = {k: list(dict.fromkeys(str(r.config[k]) for r in runs if k in r.config)) for k in names}
     settings = ", ".join(f"{k.replace('_', ' ')} {' / '.join(v)}" for k, v in each.items() if v not in (["None"], [""]))
     hashes = list(dict.fromkeys(r.record["config_sha256"][:12] for r in runs))
     about = provenance({"run": first, "ppo_seeds": ()}) | {"Seed": seeds, "Configuration": f"sha256 {', '.join(h + '…' for h in hashes)}"}
-    return {"Run" if len(runs) == 1 else "Runs": ", ".join(f"`{r.typed}`" for r in runs), **about, "Settings": settings}
+    return {k: v for k, v in {"Run" if len(runs) == 1 else "Runs": ", ".join(f"`{r.typed}`" for r in runs), **about, "Settings": settings}.items() if v}
 
 def oddities(runs) -> list: # of (heading, words)
     "What of several runs makes them harder to compare, and what each lacks."

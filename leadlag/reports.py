@@ -159,8 +159,8 @@ def _same_interpreter():
     from ipykernel.kernelspec import RESOURCES, get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
-    class SameInterpreter(AsyncKernelManager):
-        kernel_spec = property(lambda self: KernelSpec(resource_dir=RESOURCES, env={**FIGURES, "LEADLAG_FROM": str(Path.cwd())}, **get_kernel_dict()))
+    told = {**FIGURES, "LEADLAG_FROM": str(Path.cwd())}  # now: papermill asks for it when it has gone to the folder of the report
+    class SameInterpreter(AsyncKernelManager): kernel_spec = property(lambda self: KernelSpec(resource_dir=RESOURCES, env=told, **get_kernel_dict()))
     return SameInterpreter
 
 @contextmanager
@@ -239,12 +239,12 @@ def _body(nb):
 
 def _described(nb):
     "Give each figure the words of the heading above it, for those who cannot see it."
-    heading = "Figure"
+    heading, last = "Figure", lambda text, before: (re.findall(r"^#+ +(.+)", text, re.M) or [before])[-1]
     for cell in nb.cells:
-        if cell.cell_type == "markdown": heading = (re.findall(r"^#+ +(.+)", cell.source, re.M) or [heading])[-1]
+        if cell.cell_type == "markdown": heading = last(cell.source, heading)
         for out in cell.get("outputs", []):
-            for kind in out.get("data", {}):
-                if kind.startswith("image/"): out.metadata.setdefault(kind, {}).setdefault("alt", f"Figure: {_words(heading)}")
+            heading = last(out.get("data", {}).get("text/markdown", ""), heading)  # some headings are made by a cell
+            for kind in (k for k in out.get("data", {}) if k.startswith("image/")): out.metadata.setdefault(kind, {}).setdefault("alt", f"Figure: {_words(heading)}")
     return nb
 
 def _words(markdown): return re.sub(r"[*_`]|\[([^\]]*)\]\([^)]*\)", r"\1", markdown).strip()

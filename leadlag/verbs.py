@@ -25,7 +25,7 @@ VERBS = {  # words: (module, function, settings, one line)
     "report list": ("commands", "report_list", "ReportList", "the reports there are"),
     "report params": ("commands", "report_params", "ReportParams", "what a report takes"),
     "report run": ("commands", "report_run", "ReportRun", "run a report, strictly, into a folder of its own"),
-    "compare": ("comparing", "compare_runs", "Compare", "runs, or policies of one run, on identical seeds"),
+    "compare": ("report_compare", "compare_and_tell", "CompareAndTell", "runs, or policies of one run, on identical seeds"),
     "index": ("run_index", "index", "Index", "one page over all runs: settings, figures, still as recorded?"),
     "example": ("examples", "example", "Example", "write prices with a known lead, to try things on"),
     "verify": ("commands", "verify", "Verify", "is a run as its manifest says? names the file that changed"),

@@ -226,7 +226,7 @@ def test_status_5_is_a_file_that_changed(here):
 def test_ten_minutes_of_an_engineer(tried, monkeypatch):
     "What is there, what it takes, what would be run; the parameters are the example's."
     monkeypatch.chdir(tried)
-    assert "study" in json.loads(typed("report", "list", "--json")[0])
+    assert {"study", "scan", "meta_transfer", "online_ppo", "offline", "compare"} <= set(json.loads(typed("report", "list", "--json")[0]))
     takes = json.loads(typed("report", "params", "study", "--json")[0])
     dry = json.loads(typed("report", "run", "study", "-p", "path_seed", "7", "-f", "nightly.json", "--timeout", "900", "--dry-run")[0])
     assert set(dry["parameters"]) == set(takes) and dry["parameters"]["path_seed"] == 7 and not (tried / "results").exists()

@@ -161,12 +161,13 @@ def plot_grid(
 ):             # array of Axes
     "Every seed on every task; what is missing is red."
     names = list(dict.fromkeys(grid.columns.get_level_values("policy"))); tasks = list(dict.fromkeys(grid.columns.get_level_values("task")))
-    if axes_ is None: axes_ = axes(None, ncols=len(names), squeeze=False, sharey=True, figsize=(max(4, len(names) * (.8 + .32 * len(tasks))), 1.6 + .24 * len(grid)))[0]
+    tall, step = min(2 + .22 * len(tasks), 12), -(-len(tasks) // 50)  # beyond fifty tasks not every one is named
+    if axes_ is None: axes_ = axes(None, ncols=len(names), squeeze=False, sharey=True, figsize=(max(7.5, len(names) * (.4 + .2 * len(grid))), tall))[0]
     low, high = np.nanmin(grid.to_numpy()), np.nanmax(grid.to_numpy())
     for ax, name in zip(axes_, names):
-        cells = grid[name][tasks].to_numpy(); ax.set_facecolor("#c0392b")
+        cells = grid[name][tasks].to_numpy().T; ax.set_facecolor("#c0392b")
         image = ax.imshow(np.ma.masked_invalid(cells), aspect="auto", cmap="viridis", vmin=low, vmax=high)
         for y, x in zip(*np.nonzero(np.isnan(cells))): ax.text(x, y, "×", color="w", ha="center", va="center", weight="bold")
-        ax.set_xticks(range(len(tasks)), tasks, rotation=60, ha="right", fontsize=8); ax.set_yticks(range(len(grid)), grid.index); ax.grid(False); ax.set_title(name)
-    axes_[0].set_ylabel("seed"); axes_[-1].figure.colorbar(image, ax=list(axes_), label=metric)
+        ax.set_yticks(range(0, len(tasks), step), tasks[::step], fontsize=8); ax.set_xticks(range(len(grid)), grid.index, fontsize=8); ax.grid(False); ax.set_title(name, fontsize=10); ax.set_xlabel("seed")
+    axes_[-1].figure.colorbar(image, ax=list(axes_), label=metric)
     return axes_
