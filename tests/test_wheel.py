@@ -44,7 +44,7 @@ def test_everything_is_inside(wheel):
 def test_it_says_who_it_is(wheel):
     said = facts(wheel)
     extras = {key.removesuffix("_requirements") for key in FACTS if key.endswith("_requirements")}
-    assert set(said.get_all("Provides-Extra")) == extras >= {"dev", "test", "cluster", "stats", "offline"}
+    assert set(said.get_all("Provides-Extra")) == extras >= {"dev", "test", "cluster", "stats", "offline", "track"}
     core = {canonicalize_name(Requirement(r).name) for r in said.get_all("Requires-Dist") if "extra ==" not in r}
     assert core == names("requirements") and said["Requires-Python"] == FACTS["python_requires"]
     with zipfile.ZipFile(wheel) as z: entry = z.read(next(n for n in z.namelist() if n.endswith("/entry_points.txt"))).decode()
