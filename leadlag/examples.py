@@ -29,7 +29,7 @@ def example_prices(): # DataFrame, [bars, 4] levels with dates
     return levels.set_index(pd.bdate_range("2019-01-01", periods=BARS, name="date")).round(4)
 
 # %% ../nbs/88_examples.ipynb #33fb8c7b
-NIGHTLY = {"folder": "", "path_seed": 7}  # parameters of the report `study`
+NIGHTLY = {"folder": "", "seed": 7}  # parameters of the report `study`
 
 @dataclass(frozen=True)
 class Example:

@@ -223,10 +223,10 @@ def test_status_5_is_a_file_that_changed(here):
     with open(here / "run/rows.csv", "a") as f: f.write(" ")
     for words in (["verify", "run"], ["reproduce", "run", "--run"]): refused(5, "rows.csv", *words)
 
-def test_ten_minutes_of_an_engineer(tried, monkeypatch):
-    "What is there, what it takes, what would be run; the parameters are the example's."
+def test_a_dry_run_leaves_nothing(tried, monkeypatch):
+    "What would be run, every parameter with its value; test_scripts goes on."
     monkeypatch.chdir(tried)
     assert {"study", "scan", "meta_transfer", "online_ppo", "offline", "compare"} <= set(json.loads(typed("report", "list", "--json")[0]))
     takes = json.loads(typed("report", "params", "study", "--json")[0])
-    dry = json.loads(typed("report", "run", "study", "-p", "path_seed", "7", "-f", "nightly.json", "--timeout", "900", "--dry-run")[0])
-    assert set(dry["parameters"]) == set(takes) and dry["parameters"]["path_seed"] == 7 and not (tried / "results").exists()
+    dry = json.loads(typed("report", "run", "study", "-p", "seed", "8", "-f", "nightly.json", "--timeout", "900", "--dry-run")[0])
+    assert set(dry["parameters"]) == set(takes) and dry["parameters"]["seed"] == 8 and not (tried / "results").exists()

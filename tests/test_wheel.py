@@ -44,7 +44,7 @@ def test_everything_is_inside(wheel):
 def test_it_says_who_it_is(wheel):
     said = facts(wheel)
     extras = {key.removesuffix("_requirements") for key in FACTS if key.endswith("_requirements")}
-    assert set(said.get_all("Provides-Extra")) == extras >= {"dev", "test", "cluster", "stats", "offline"}
+    assert set(said.get_all("Provides-Extra")) == extras >= {"dev", "test", "cluster", "stats", "offline", "track"}
     core = {canonicalize_name(Requirement(r).name) for r in said.get_all("Requires-Dist") if "extra ==" not in r}
     assert core == names("requirements") and said["Requires-Python"] == FACTS["python_requires"]
     with zipfile.ZipFile(wheel) as z: entry = z.read(next(n for n in z.namelist() if n.endswith("/entry_points.txt"))).decode()
@@ -85,26 +85,32 @@ def test_lock_fits_the_requirements():
 
 # ---- an environment of its own; it reads the packages of this one, so that nothing is fetched
 
-@pytest.mark.skipif(not os.environ.get("LEADLAG_TEST_INSTALL"), reason="installs into a fresh environment, half a minute: set LEADLAG_TEST_INSTALL=1")
-def test_it_works_without_a_checkout(wheel, tmp_path):
-    home, place = tmp_path / "home", tmp_path / "venv"; home.mkdir()
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    "Variables with which `leadlag` and `python` are those of a fresh environment that holds the wheel."
+    place = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
     scheme = {"base": str(place), "platbase": str(place), "installed_base": str(place)}
-    packages = Path(sysconfig.get_path("purelib", "venv", scheme)); python = Path(sysconfig.get_path("scripts", "venv", scheme)) / "python"
+    packages, scripts = (Path(sysconfig.get_path(what, "venv", scheme)) for what in ("purelib", "scripts"))
     packages.joinpath("borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n")  # plain: an editable leadlag in there is not followed, and ours comes first
-    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LEADLAG_RESULTS")} | {"LEADLAG_CACHE": str(tmp_path / "cache")}
-    words = ["-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--force-reinstall", "--disable-pip-version-check", "--quiet", str(wheel)]
+    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LEADLAG_RESULTS")}
+    clean |= {"LEADLAG_CACHE": str(place / "cache"), "JUPYTER_PATH": str(Path(sysconfig.get_path("data")) / "share/jupyter"),  # nbconvert's templates lie beside the borrowed packages
+              "PATH": os.pathsep.join([str(scripts), os.environ["PATH"]])}
+    words = ["-m", "pip", "--python", str(scripts / "python"), "install", "--no-deps", "--no-index", "--force-reinstall", "--disable-pip-version-check", "--quiet", str(wheel)]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=clean)
     assert done.returncode == 0, done.stderr
+    where = subprocess.run(["python", "-c", "import leadlag; print(leadlag.__file__)"], capture_output=True, text=True, env=clean, cwd=place).stdout
+    assert str(place) in where, where
+    return clean
+
+@pytest.mark.skipif(not os.environ.get("LEADLAG_TEST_INSTALL"), reason="installs into a fresh environment, half a minute: set LEADLAG_TEST_INSTALL=1")
+def test_it_works_without_a_checkout(installed, tmp_path):
+    "See also test_scripts, which goes on."
     def leadlag(*words):
-        done = subprocess.run([python.parent / "leadlag", *words], capture_output=True, text=True, env=clean, cwd=home)
+        done = subprocess.run(["leadlag", *words], capture_output=True, text=True, env=installed, cwd=tmp_path)
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         return done.stdout
-    where = subprocess.run([python, "-c", "import leadlag; print(leadlag.__file__)"], capture_output=True, text=True, env=clean, cwd=home).stdout
-    assert str(place) in where, where
     assert re.fullmatch(r"leadlag \d+\.\d+\.\d+\n", leadlag("--version"))
-    assert "study" in json.loads(leadlag("report", "list", "--json")) and leadlag("report", "list").startswith("study")
-    assert "folder" in leadlag("report", "params", "study")
+    assert "study" in json.loads(leadlag("report", "list", "--json")) and leadlag("report", "list").startswith("compare")
     leadlag("example", ".")
-    assert leadlag("scan", "prices.csv", "--max-lag", "3").splitlines()[1].split()[:3] == ["US", "JP", "1"]
-    assert json.loads(leadlag("report", "run", "study", "-f", "nightly.json", "--dry-run"))["parameters"] == json.loads((home / "nightly.json").read_text())
+    assert json.loads(leadlag("report", "run", "study", "-f", "nightly.json", "--dry-run"))["parameters"] == json.loads((tmp_path / "nightly.json").read_text())
