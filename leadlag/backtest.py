@@ -68,6 +68,7 @@ def play(
     name=None, # for tables
 ) -> Outcome:
     "Play one policy on `n` paths of a synthetic market, with the oracle on the same paths."
+    if not isinstance(spec, EnvSpec): raise UsageError(f"spec is {spec!r}: give an EnvSpec, such as EnvSpec(regime='bull')")
     if not spec.synthetic: raise UsageError("the oracle is known on synthetic markets only: use market='synthetic'")
     if spec.reward != "net": raise UsageError("scores are net rewards in percent: play with reward='net'")
     seed = seed_for("test", 0) if seed is None else seed

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, pandas as pd
 from tyro.conf import Positional, arg
-from .core import DataError, LeadLagError, UsageError, axes, choose, dumps, read_json, records, save_figure, say
+from .core import DataError, LeadLagError, UsageError, axes, card, choose, dumps, read_json, records, save_figure, say
 from .governance.dataset import MANIFEST, read_manifest
 from .governance.provenance import verify
 from .measures import probability_of_improvement
@@ -36,6 +36,7 @@ class Run:
     def seed(self): return int(self.rows["seed"].iloc[0])
 
     def __repr__(self): return f"Run({self.folder.name}: {len(self.rows)} rows, {self.rows['policy'].nunique()} policies, seeds {sorted(set(self.rows['seed']))})"
+    def _repr_html_(self): return card(repr(self), self.rows.dropna(axis=1, how="all").head(8))
 
 # %% ../nbs/85_comparing.ipynb #d0636359
 def _training_records(folder, settings):

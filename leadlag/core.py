@@ -6,11 +6,12 @@
 __all__ = ['log', 'COLOURS', 'STYLE', 'LeadLagError', 'UsageError', 'DataError', 'OutOfTime', 'VerificationError', 'choose',
            'at_least', 'seed_for', 'atomic_path', 'write_atomic', 'lives', 'dumps', 'read_json', 'write_json',
            'records', 'free_folder', 'run_folder', 'results_dir', 'cache_dir', 'code_version', 'progress', 'say',
-           'kernel', 'source_digest', 'style', 'axes', 'save_figure']
+           'kernel', 'source_digest', 'style', 'axes', 'save_figure', 'brief', 'card']
 
 # %% ../nbs/00_core.ipynb #e23930c1
 import hashlib, json, logging, math, os, shutil, subprocess, sys
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from functools import cache, partial
 from pathlib import Path
 
@@ -280,3 +281,25 @@ def save_figure(
     with style(): figure.savefig(buffer := io.BytesIO(), format=path.suffix[1:], metadata=dateless)
     plt.close(figure)
     return write_atomic(path, buffer.getvalue())
+
+# %% ../nbs/00_core.ipynb #88e20e47
+def brief(
+    settings, # dataclass
+) -> str:
+    "The class and what differs from its defaults; a table by its size, functions and what has a name by that."
+    def word(v):
+        if hasattr(v, "shape"): return f"{type(v).__name__} of {' × '.join(map(str, v.shape))}"
+        if isinstance(v, tuple) and v and all(hasattr(x, "name") for x in v): return f"({', '.join(x.name for x in v)})"
+        if hasattr(v, "__code__"): return v.__name__
+        return text if len(text := repr(v)) <= 80 else f"{text[:79]}…"
+    def usual(f): return f.default if f.default_factory is MISSING else f.default_factory()
+    values = [(f, getattr(settings, f.name)) for f in fields(settings)]
+    return f"{type(settings).__name__}({', '.join(f'{f.name}={word(v)}' for f, v in values if hasattr(v, 'shape') or v != usual(f))})"
+
+def card(
+    sentence, # what a result says of itself
+    *tables,  # DataFrames that belong to it
+) -> str:     # HTML
+    "A result as a notebook shows it."
+    from html import escape
+    return f"<p>{escape(sentence)}</p>" + "".join(t.to_html(float_format="{:.3g}".format, max_rows=20, max_cols=12, border=0) for t in tables)

@@ -46,6 +46,8 @@ class LeadLagEnv(gym.Env):
         self._plan = self.lanes.plan_with(self._obs, self._reward)
         self.__setstate__({})
 
+    def __repr__(self): return f"LeadLagEnv({self.lanes.market}; {len(self.names)} numbers seen, {self.action_space.n} actions)"
+
     def __setstate__(self, state):
         "A copy looks at its own books, clock, observation and plan."
         self.__dict__.update(state)
@@ -59,8 +61,7 @@ class LeadLagEnv(gym.Env):
             self.lanes.start(np.array([self.np_random.integers(2**62) if seed is None else seed]))
             self._seeded = True
         else: self.lanes.next_episode(self.lanes.everyone)
-        move_to(self.lanes, **options)
-        self._over = False
+        move_to(self.lanes, **options); self._over = False
         self._obs[:] = self.lanes.obs
         pair = {} if self.lanes.synthetic else {"pair": self.env_spec.pairs[self.lanes.cursor[PAIR, 0]]}
         return self._row.copy(), one_info(self.lanes, self._books, self._clock) | pair

@@ -17,7 +17,7 @@ from .backtest import evaluate
 from .baselines import best_fixed
 from .benchmarks.history import load_history
 from .benchmarks.policies import summary_rows
-from .core import COLOURS, UsageError, axes, read_json, seed_for
+from .core import COLOURS, UsageError, axes, card, read_json, seed_for
 from .estimators.regime_filter import run_filter
 from .markets.synthetic import simulate
 from .offline_rl.train_offline import plot_accuracies, plot_gap
@@ -274,6 +274,7 @@ class Findings:
         return [(name, why) for name, table in self.history.items() for why in table.dropped] + list(self.about["missing"].items())
 
     def __repr__(self): return "\n".join(f"{k}: {v}" for k, v in self.verdicts().items())
+    def _repr_html_(self): return "".join(card(f"{k}: {v}") for k, v in self.verdicts().items())
 
 # %% ../nbs/86_findings.ipynb #a5ebeba6
 def read_findings(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
 import numpy as np
-from .core import at_least, axes, COLOURS, DataError, UsageError
+from .core import at_least, axes, card, COLOURS, DataError, UsageError
 from .stats.aggregate import Interval
 
 # %% ../nbs/44_measures.ipynb #b64a4bea
@@ -32,6 +32,11 @@ class Played:
         if np.min(self.state) < 0 or np.max(self.state) >= len(self.names): raise UsageError(f"a state lies outside the {len(self.names)} names: give an index for each decision")
 
     def __repr__(self): return f"Played({' × '.join(map(str, self.score.shape))} decisions in {', '.join(self.names)})"
+
+    def _repr_html_(self):
+        import pandas as pd
+        by = pd.DataFrame({"regime": np.array(self.names)[self.state].ravel(), "decisions": 1, "score": np.asarray(self.score).ravel(), "oracle": np.asarray(self.oracle).ravel()}).groupby("regime").sum()
+        return card(repr(self), by.assign(ratio=by["score"] / by["oracle"]))
 
 def played(
     *outcomes,  # `Outcome`s of one length, such as one for each regime
@@ -199,6 +204,8 @@ class Reliability:
     count: tuple     # statements
     error: float     # expected calibration error
     log_score: float # mean log probability of the truth; chance is minus the log of the number of hypotheses
+
+    def __repr__(self): return f"Reliability(off by {self.error:.3f} on average in {len(self.said)} bins, {sum(self.count)} statements; log score {self.log_score:.3f})"
 
     def _repr_html_(self):
         import pandas as pd

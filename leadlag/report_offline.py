@@ -37,6 +37,8 @@ class Learnt:
     estimates: object # offline_estimates.csv
     versus: object    # offline_vs_online.csv, or None
 
+    def __repr__(self): return f"Learnt({self.name} in {self.run.typed})"
+
     @property
     def name(self): return CALLED.get(self.results["algorithm"], self.results["algorithm"])
 

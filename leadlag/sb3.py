@@ -53,6 +53,7 @@ class LeadLagVecEnv(VecEnv):
         return lanes.obs, reward, done, infos
 
     def close(self): return None  # no file, no process
+    def __repr__(self): return f"LeadLagVecEnv({self.lanes})"
     def get_attr(self, name, indices=None): return [getattr(self, name)] * len(self._indices(indices))
     def set_attr(self, name, value, indices=None): setattr(self, name, value)
     def env_method(self, name, *args, indices=None, **kwargs): return [getattr(self, name)(*args, **kwargs)] * len(self._indices(indices))
@@ -63,6 +64,7 @@ class LeadLagVecEnv(VecEnv):
 class Events(KVWriter):
     "Writes what a logger is told into event files that TensorBoard reads."
     def __init__(self, folder): self.folder, self.writer = folder, None  # made at the first word
+    def __repr__(self): return f"Events({self.folder})"
 
     def write(self, key_values, key_excluded, step=0):
         "Numbers by name, as of a step."

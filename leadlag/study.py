@@ -48,6 +48,8 @@ class Bars:
     "A stream that lets progress bars through and nothing else."
     def __init__(self, stream): self.stream = stream
 
+    def __repr__(self): return f"Bars({self.stream})"
+
     def write(self, text): return self.stream.write(text) if text.startswith("\r") else len(text)
 
     def __getattr__(self, name): return getattr(self.stream, name)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import connection, forkserver
 from pathlib import Path
-from .core import DataError, LeadLagError, UsageError, at_least, dumps, progress, read_json, say, source_digest, write_json
+from .core import DataError, LeadLagError, UsageError, at_least, card, dumps, progress, read_json, say, source_digest, write_json
 
 # %% ../nbs/12_sweep.ipynb #26b750d6
 def find(
@@ -122,6 +122,11 @@ class Swept:
 
     def __repr__(self): return f"Swept({len(self.rows)} rows, {len(self.failed)} cells failed, {self.missing} not done)"
 
+    def _repr_html_(self):
+        import pandas as pd
+        return card(repr(self), pd.DataFrame(self.rows).head(8), *[pd.DataFrame({"failed because": self.failed}).head(8)] * bool(self.failed))
+
+# %% ../nbs/12_sweep.ipynb #b104add2
 def _digest(body): return hashlib.sha256(dumps(body).encode()).hexdigest()
 
 def read_cell(

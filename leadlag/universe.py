@@ -234,6 +234,8 @@ class UniverseLanes:
         self._state = int(s.length), universe_rules(s, m), m.sheet, self.cursor, self.facts, self.books, self.matrix, self.obs
         self._out = self.reward, self.terminated, self.truncated, self.final_obs, self.final_facts
 
+    def __repr__(self): return f"UniverseLanes({self.n} on {self.market})"
+
     def begin(self, seeds):
         "Give every lane its own seed [lanes]; its next episode is number 0."
         self.cursor[:, SEED], self.cursor[:, EPISODE] = seeds, -1

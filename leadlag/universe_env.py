@@ -54,6 +54,8 @@ class LeadLagUniverseEnv(gym.Env):
         self.observation_space = gym.spaces.Box(-BOUND, BOUND, self.lanes.obs.shape[1:], np.float32)
         self.action_space = gym.spaces.Discrete(self.env_spec.choices)
 
+    def __repr__(self): return f"LeadLagUniverseEnv({self.lanes.market.panel}; {len(self.names)} numbers seen, {self.action_space.n} actions)"
+
     @property
     def names(self): return self.lanes.names  # what each entry of an observation is
 

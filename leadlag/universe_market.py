@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 import numpy as np
 from numba import njit
-from .core import at_least, choose, kernel, UsageError
+from .core import at_least, brief, choose, kernel, UsageError
 from .engine.spec import settle_fields
 from .estimators.regime_filter import RegimeFilter, run_filter
 from .universe_panel import METHODS, PATHS, PairTable, window_matrix
@@ -56,6 +56,8 @@ class UniverseSpec:
         at_least(0, whole=True, most=self.length - 1, execution_lag=self.execution_lag)
         settle_fields(self, whole=("lowest", "highest", "lags", "reference", "stride", "length", "execution_lag", *(("initial",) if self.initial is not None else ())))
         RegimeFilter(self.believe, self.rho, self.hazard)
+
+    def __repr__(self): return brief(self)
 
     @property
     def choices(self): return {"absolute": self.highest - self.lowest + 1, "relative": 3, "hybrid": 5}[self.control]
@@ -140,6 +142,8 @@ class UniverseMarket:
         self.seen = np.ascontiguousarray(np.clip(np.hstack([view, belief]), -BOUND, BOUND))
         self.sheet = p.panel.moves, p.panel.earned, p.panel.known, p.sums, p.gaps, p.table, self.seen, unit
         self.names = MARKET + tuple(f"P {r.name}" for r in f.regimes)
+
+    def __repr__(self): return f"UniverseMarket({self.panel})"
 
     @property
     def nbytes(self): return sum(a.nbytes for a in self.sheet)

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 import numpy as np, pandas as pd
 from numba import njit
-from .core import at_least, choose, DataError, kernel, UsageError
+from .core import at_least, card, choose, DataError, kernel, UsageError
 from .markets import historical
 
 # %% ../nbs/44_universe_panel.ipynb #8e22c225
@@ -25,6 +25,7 @@ class Planted:
     restless: np.ndarray   # [bars] True where roles change often
 
     def __repr__(self): return f"Planted({self.returns.shape[1]} assets × {len(self.age)} bars, roles dealt {(self.age == 1).sum()} times)"
+    def _repr_html_(self): return card(repr(self), self.returns.tail(5))
 
 def simulate_universe(
     assets=24,     # columns
@@ -66,6 +67,8 @@ class Panel:
 
     def __repr__(self):
         return f"Panel({self.source}: {len(self.names)} assets × {len(self)} bars, {self.missing.mean():.1%} missing)"
+
+    def _repr_html_(self): return card(repr(self), self.returns.tail(5))
 
     @property
     def returns(self): # DataFrame, percent, NaN where missing
@@ -233,6 +236,8 @@ class PairTable:
         self.sums = np.stack([running(p.moves), running(np.arange(bars)[:, None] * p.moves)])
         self.table = np.zeros(shape)
         fill_table(p.moves, self.sums, self.kind, self.lags, self.table)
+
+    def __repr__(self): return f"PairTable({self.panel}; {self.table.shape[2]} pairs)"
 
     @property
     def nbytes(self): return self.table.nbytes

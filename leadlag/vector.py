@@ -9,7 +9,7 @@ __all__ = ['WHOLE', 'SINGLE', 'Batch', 'Lanes', 'Rollout', 'decide', 'walk_lane'
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 import numpy as np
-from .core import at_least, kernel, UsageError
+from .core import at_least, card, kernel, UsageError
 from .engine.episodes import Market, renew
 from .engine.spec import observation_names
 from .engine.step import (CHARGES, COSTS, END, EPISODE, EQUITY, FOLLOWS, MEAN, ONE, PAIR, PENDING, POSITION, RISK, RUIN, SEED, SIGHT, TARGET, TERMINATED, TIME,
@@ -42,6 +42,8 @@ class Batch:
         self._shape = n, self.width
         self.fresh()
         self.plan = self.plan_with(self.obs, self.reward)
+
+    def __repr__(self): return f"{type(self).__name__}({self.n} on {self.market})"
 
     def fresh(self):
         "New buffers for what the next step gives; the old ones stay with whoever holds them."
@@ -117,6 +119,11 @@ class Rollout:
     truncated: np.ndarray
 
     def __repr__(self): return f"Rollout({len(self.reward)} lanes × {self.reward.shape[1]} steps, mean reward {self.reward.mean():+.4f})"
+
+    def _repr_html_(self):
+        import pandas as pd
+        held = {f"{name}, share": (self.target == k - 1).mean(1) for k, name in enumerate(("short", "flat", "long"))}
+        return card(repr(self), pd.DataFrame({"mean reward": self.reward.mean(1), **held, "episodes ended": (self.terminated | self.truncated).sum(1)}).rename_axis("lane").head(8))
 
 @kernel(counted=False)
 def decide(i, k, stop, actions, cost, kappa, table, rule, cursor, account, line, goal):

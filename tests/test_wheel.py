@@ -55,7 +55,7 @@ def test_it_says_who_it_is(wheel):
 
 CALLED = {"scikit-learn": "sklearn", "stable-baselines3": "stable_baselines3", "sb3-contrib": "sb3_contrib"}  # package: what is imported
 UNNAMED = {"pyarrow": "pandas reads Parquet with it", "jupyter": "the notebooks are opened with it"}             # asked for, imported by nobody here
-CARRIED = {"nbformat": "nbconvert", "jupyter_client": "ipykernel", "traitlets": "nbconvert", "pygments": "nbconvert"}  # imported, brought by the other
+CARRIED = {"nbformat": "nbconvert", "jupyter_client": "ipykernel", "traitlets": "nbconvert", "pygments": "nbconvert", "IPython": "ipykernel"}  # imported, brought by the other
 BESIDE = {"arch": "stats", "distributed": "cluster"}                                                             # imported where it is used, brought by an extra
 
 def imports(source):

@@ -47,10 +47,11 @@ class LinearPolicy:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
-        self.look = VIEWS[view]
+        self.view, self.look = view, VIEWS[view]
         self.model = make_pipeline(StandardScaler(), LogisticRegression(C=1000., tol=1e-5, max_iter=5000)).fit(self.look(obs), action)
 
     def act(self, obs): return self.model.predict(self.look(np.asarray(obs, float)))
+    def __repr__(self): return f"LinearPolicy({self.view})"
 
 # %% ../../nbs/82_benchmarks.appending.ipynb #cfd31cf3
 @dataclass(frozen=True)

@@ -54,6 +54,8 @@ class Worker:
         hello = self._answer()
         self.about, self.names = hello["about"], hello["names"]
 
+    def __repr__(self): return f"Worker({', '.join(self.names)})"
+
     def _answer(self):
         if line := self.process.stdout.readline(): return json.loads(line)
         self.errors.seek(0)
@@ -133,6 +135,8 @@ class Topic:
     claims: tuple   # of `Claim`
     plot: object    # function of the summary and an Axes
     at_most: dict = field(default_factory=dict)  # name of a job that takes minutes to the rounds it is run in, from the first on
+
+    def __repr__(self): return f"Topic({self.name}: {len(self.jobs)} jobs, {len(self.peers)} peers, {len(self.claims)} claims)"
 
 # %% ../../nbs/79_benchmarks.timing.ipynb #617a6bf3
 def open_peers(topic, stack, folder, failed):

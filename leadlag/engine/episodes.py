@@ -118,6 +118,8 @@ class Market:
         if not spec.synthetic:
             for pair in range(self.pairs.shape[1]): self.see(pair)
 
+    def __repr__(self): return f"Market({'synthetic' if self.spec.synthetic else f'{(n := self.pairs.shape[1])} pair' + 's' * (n != 1) + ' of prices'}, {self.table.shape[1]} bars)"
+
     def see(self, pair):
         "Compute what is seen of a pair anew."
         see_pair(pair, *self.pairs[:, pair], self.eyes, self.state, self.table, self.seen, self.rule)

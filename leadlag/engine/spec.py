@@ -8,7 +8,7 @@ __all__ = ['MODES', 'BELIEFS', 'CONTROLS', 'REWARDS', 'settle_fields', 'paired',
 # %% ../../nbs/38_engine.spec.ipynb #1a07bce8
 from dataclasses import dataclass
 import numpy as np
-from ..core import at_least, choose, UsageError
+from ..core import at_least, brief, choose, UsageError
 from ..estimators.evidence import evidence_names
 from ..estimators.grid_filter import GridFilter
 from ..estimators.regime_filter import RegimeFilter
@@ -80,6 +80,7 @@ class EnvSpec:
     weights: object = None        # of belief="learned": a path or a `LearnedBelief`; None: those that come with the package
 
     def __post_init__(self): check_spec(self)
+    def __repr__(self): return brief(self)
 
     @property
     def synthetic(self): return isinstance(self.market, str) and self.market == "synthetic"

@@ -182,6 +182,7 @@ class Plan:
         self.numbers = np.array([a.ctypes.data for a in arrays] + list(shapes) + np.array([cost, kappa], float).view(np.int64).tolist() + [0])  # the last holds the action of one lane
         self.at = self.numbers.ctypes.data
 
+    def __repr__(self): return f"Plan({' × '.join(map(str, self.given[-2].shape))} numbers seen)"
     def __reduce__(self): return Plan, self.given  # a copy has arrays of its own, at other addresses
 
 # %% ../../nbs/38_engine.step.ipynb #74f774d0

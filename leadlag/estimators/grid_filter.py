@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 import numpy as np
 from numba import njit
-from ..core import kernel, UsageError
+from ..core import brief, card, kernel, UsageError
 from .regime_filter import REACH, as_pair, ewma_volatility, standardise
 from ..markets.synthetic import DISCOUNT
 
@@ -38,6 +38,8 @@ class GridFilter:
         if len(self.sigmas) != 3 or not 0 < self.sigmas[0] < self.sigmas[1] or self.sigmas[2] < 2: raise UsageError(f"sigmas are {self.sigmas}: give the lowest, the highest and how many, two or more")
         if len(self.lookbacks) * self.sigmas[2] % 8: raise UsageError(f"{len(self.lookbacks)} lookbacks × {self.sigmas[2]} volatilities: give a product that 8 divides")
         if not self.hazards or min(self.chances) < 0 or not sum(self.chances) > 0: raise UsageError(f"hazards are {self.hazards} and chances {self.chances}: give at least one hazard, and chances of at least 0 that are not all 0")
+
+    def __repr__(self): return brief(self)
 
     def prior(self): # of each lookback [lookbacks]
         "The width of each lookback's place in the logarithm."
@@ -198,6 +200,12 @@ class GridBelief:
     def __repr__(self):
         best = self.chance[-1, :-1].argmax()
         return f"GridBelief({len(self.mean)} bars; last: lookback {self.lookbacks[best]} {self.chance[-1, best]:.2f}, no relation {self.chance[-1, -1]:.2f})"
+
+    def _repr_html_(self):
+        import pandas as pd
+        likely = self.chance[:, :-1]; best = np.array(self.lookbacks)[likely.argmax(1)]
+        last = pd.DataFrame({"likeliest lookback": best, "its chance": likely.max(1), "no relation": self.null, "forecast": self.mean.sum(1), "volatility": self.volatility})
+        return card(repr(self), last.rename_axis("bar").tail(5))
 
 def run_grid(
     grid=GridFilter(),  # the prior

@@ -29,6 +29,8 @@ class Contrast:
     shares: np.ndarray  # (blocks, 2) of the realised variances of leader and follower; columns sum to 1
     norm: float         # root of the product of the realised variances: parts * norm are covariances
 
+    def __repr__(self): return f"Contrast({self.pair.names[0]}, {self.pair.names[1]}: {len(self.lags)} lags in {len(self.parts)} blocks, at most {np.abs(self.value).max():.2f})"
+
     @property
     def value(self) -> np.ndarray: # (lags,)
         "The correlation at every lag."

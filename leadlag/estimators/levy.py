@@ -185,6 +185,8 @@ class LevyTable:
         values = values - np.nanmean(values, 0) # changes no area, keeps digits
         self.place, self.weighted, self.turn, self.rows = _prefixes(np.nan_to_num(np.diff(values, axis=0) if path == "returns" else values))
 
+    def __repr__(self): return f"LevyTable({len(self.names)} assets × {self.bars} bars, path={self.path!r})"
+
     def _ends(self, start, stop):
         "First and last prefix of a window, its total move, and where its path starts (mean removed for prices)."
         s, t = _window(start, stop, self.bars, 3); t -= self.path == "returns"

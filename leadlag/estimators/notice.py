@@ -9,7 +9,7 @@ __all__ = ['BETS', 'CUT', 'START', 'SPAN', 'WATCHFUL', 'scaled', 'bet', 'e_value
 import math
 from dataclasses import dataclass, replace
 import numpy as np
-from ..core import COLOURS, UsageError, axes, kernel
+from ..core import COLOURS, UsageError, axes, card, kernel
 from .grid_filter import GridBelief, GridFilter, run_grid
 from .regime_filter import as_pair
 
@@ -86,6 +86,10 @@ class Notice:
     def __repr__(self):
         ever = f"evidence of a relation since bar {self.found}" if self.found is not None else f"no evidence of a relation (e-value at most {math.exp(self.log_e.max()):.2g}, 20 is asked)"
         return f"{self.names[0]} → {self.names[1]}: {ever}; now, at bar {len(self.null) - 1}, none with probability {self.null[-1]:.2f}"
+
+    def _repr_html_(self):
+        import pandas as pd
+        return card(repr(self), pd.DataFrame({"no relation": self.null, "e-value": np.exp(self.log_e), "forecast": self.forecast}).rename_axis("bar").tail(5))
 
     def plot(self, ax=None): # two Axes
         "Probability of no relation, and the e-value."

@@ -11,7 +11,7 @@ __all__ = ['SHORTEST', 'MASK', 'PARTICLE', 'ROW', 'EAGER', 'duration_hazard', 'e
 import math
 from dataclasses import dataclass, replace
 import numpy as np
-from ..core import at_least, kernel, seed_for, UsageError
+from ..core import at_least, brief, kernel, seed_for, UsageError
 from ..markets.regimes import get_regimes
 from ..markets.synthetic import DISCOUNT, normal, path_key, student, uniforms, WARM
 from .regime_filter import as_pair, Belief, likelihood, REACH
@@ -160,6 +160,8 @@ class ToldEverything:
         if not 0 <= self.rho < 1: raise UsageError(f"rho is {self.rho}: give a share of volatility from 0 up to, not including, 1")
         if self.duration is not None: at_least(10, duration=self.duration)
         if self.particles < len(self.regimes): raise UsageError(f"{self.particles} particles for {len(self.regimes)} regimes: give at least one each")
+
+    def __repr__(self): return brief(self)
 
 @dataclass(frozen=True, repr=False)
 class Told(Belief):

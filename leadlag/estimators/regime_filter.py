@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 import numpy as np
 from numba import njit
-from ..core import DataError, kernel, UsageError
+from ..core import brief, card, DataError, kernel, UsageError
 from ..markets.regimes import get_regimes
 from ..markets.synthetic import DISCOUNT
 
@@ -76,6 +76,8 @@ class RegimeFilter:
         object.__setattr__(self, "regimes", get_regimes(self.regimes))
         if not 0 < self.rho < 1: raise UsageError(f"rho is {self.rho}: a filter needs a value between 0 and 1")
         if not 0 <= self.hazard < 1: raise UsageError(f"hazard is {self.hazard}: give a chance per bar, 0 up to 1")
+
+    def __repr__(self): return brief(self)
 
     @property
     def lookbacks(self): return np.array([r.lookback for r in self.regimes])
@@ -153,6 +155,11 @@ class Belief:
     def __repr__(self):
         best = self.probability[-1].argmax()
         return f"Belief({len(self.mean)} bars; last: {self.regimes[best].name} {self.probability[-1, best]:.2f})"
+
+    def _repr_html_(self):
+        import pandas as pd
+        last = pd.DataFrame(self.probability, columns=[f"P {r.name}" for r in self.regimes]).assign(lookback=self.lookback, forecast=self.mean.sum(1), volatility=self.volatility)
+        return card(repr(self), last.rename_axis("bar").tail(5))
 
 def run_filter(
     filter=RegimeFilter(),  # the hypotheses, rho and hazard

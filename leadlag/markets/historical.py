@@ -10,7 +10,7 @@ import hashlib, html, subprocess, sys, tempfile, zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..core import DataError, LeadLagError, UsageError, VerificationError, atomic_path, cache_dir, choose
+from ..core import DataError, LeadLagError, UsageError, VerificationError, atomic_path, cache_dir, card, choose
 from ..governance.dataset import Finding, check_quality, record_sidecar, sidecar
 from .tables import any_table, check_kind, dated_rows, mask_lines, named_columns, row_label
 
@@ -30,6 +30,8 @@ class Pair:
     def __len__(self): return len(self.leader)
 
     def __repr__(self): return f"Pair({self.leader_name} → {self.follower_name}: {len(self)} bars, {len(self.dropped)} dropped)"
+
+    def _repr_html_(self): return card(repr(self), pd.DataFrame({self.leader_name: self.leader, self.follower_name: self.follower}, self.index).tail(5))
 
 # %% ../../nbs/22_markets.historical.ipynb #39c586a1
 @dataclass(frozen=True, repr=False)

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 import numpy as np
 from numba import njit
-from ..core import kernel, UsageError
+from ..core import card, kernel, UsageError
 from .regimes import get_regimes
 
 # %% ../../nbs/21_markets.synthetic.ipynb #4fcfa9f4
@@ -128,6 +128,11 @@ class Paths:
 
     def __repr__(self):
         return f"Paths({len(self)} × {self.leader.shape[1]} bars, {', '.join(r.name for r in self.regimes[:6])}, rho={self.rho})"
+
+    def _repr_html_(self):
+        import pandas as pd
+        spent = np.bincount(self.state.ravel(), minlength=len(self.regimes)) / self.state.size
+        return card(repr(self), pd.DataFrame({"lookback": [r.lookback for r in self.regimes], "mean": [r.mu for r in self.regimes], "volatility": [r.sigma for r in self.regimes], "share of bars": spent}, [r.name for r in self.regimes]))
 
 # %% ../../nbs/21_markets.synthetic.ipynb #27ecd580
 def simulate(

@@ -44,6 +44,7 @@ class Mixed:
     policy: object  # any
     noise: float    # share of them
 
+    def __repr__(self): return f"Mixed({self.policy} and {self.noise:.0%} a coin)"
     def probabilities(self, obs): return (1 - self.noise) * chances(self.policy, obs) + self.noise / len(HELD)
 
 @dataclass(frozen=True)

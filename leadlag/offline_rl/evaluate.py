@@ -121,6 +121,8 @@ class Online:
     episodes: object   # DataFrame of episodes.csv, or None
     spec: object       # `EnvSpec` of config.json, or None
 
+    def __repr__(self): return f"Online({self.path}: mean reward {self.reward['mean']:.2f}; {'no' if self.episodes is None else len(self.episodes)} episodes beside it)"
+
 def _episodes(path, mean):
     "The table of `episodes.csv`, checked against the summary's mean; None where there is none."
     if not path.is_file(): return None

@@ -27,6 +27,8 @@ class Memory:
     ):
         self.columns, self.used, self.capacity, self.have, self.count, self.lost = {}, 0, capacity, have, 0, 0  # episodes given out; steps whose beginning was not seen
 
+    def __repr__(self): return f"{type(self).__name__}({self.used} steps a lane wait, {self.count} episodes were given out)"
+
     def room(self, lanes, n, widths) -> dict: # name -> [lanes, n, …], to be filled
         "Memory for `n` more steps; `widths` names the columns, each with its shape behind [lanes, steps]."
         if not self.columns or self.used + n > self.columns["step"].shape[1]:
@@ -110,6 +112,8 @@ class Known:
 
     def __init__(self, lanes, n): self.columns, self.left = ahead(lanes, n), n
 
+    def __repr__(self): return f"Known({', '.join(self.columns)} of {self.left} more steps)"
+
     def after(self, lanes) -> dict:
         "What a step did, copied because these buffers belong to somebody else; to be called after each."
         row = {k: getattr(lanes, k).copy() for k in ("reward", "terminated", "truncated")}
@@ -158,6 +162,7 @@ def play_out(lanes, policy, seed) -> dict | None: # columns [lanes, steps, …]
 # %% ../../nbs/48_offline_rl.live.ipynb #8ec104d7
 class Watching(BaseCallback):
     "Keeps what happens between two updates."
+    def __repr__(self): return f"{type(self).__name__}({getattr(self, 'path', 'no file')})"
 
     def _on_rollout_start(self):
         self._known, self._kept, self._number = Known(self.lanes, self.model.n_steps), [], self.model.num_timesteps // self._size

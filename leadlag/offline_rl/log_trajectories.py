@@ -94,6 +94,8 @@ class Teacher:
     stamp: str = ""      # of those files: the first digits of their fingerprint
     blind: bool = False  # it does not look at the observation, so that its decisions are known in advance
 
+    def __repr__(self): return f"Teacher({self.name})"
+
 def _plan(rule):
     "A rule's positions on the paths, laid out in advance and told one by one."
     def begin(spec, n, seed):

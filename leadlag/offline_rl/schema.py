@@ -12,7 +12,7 @@ __all__ = ['VERSION', 'BLOCK', 'SCHEMA', 'EMPTY', 'TRUTH', 'ABOUT', 'ACTIONS', '
 import json
 from dataclasses import asdict, dataclass
 import numpy as np
-from ..core import DataError, UsageError, choose, dumps
+from ..core import DataError, UsageError, card, choose, dumps
 from ..markets.regimes import Regime, get_regimes
 from ..engine.spec import EnvSpec, observation_names
 
@@ -230,6 +230,11 @@ class Dataset:
 
     def __repr__(self):
         return f"Dataset({len(np.unique(self.episode))} episodes, {len(self)} steps of {self.observation.shape[1]} numbers; {self.about['policy']!r} on {self.spec.observe!r})"
+
+    def _repr_html_(self):
+        import pandas as pd
+        ends = {name: (v.dtype, " × ".join(map(str, v.shape)), np.nan if np.isnan(v).all() else np.nanmin(v), np.nan if np.isnan(v).all() else np.nanmax(v)) for name, v in ((k, getattr(self, k)) for k in SCHEMA)}
+        return card(repr(self), pd.DataFrame.from_dict(ends, "index", columns=["type", "shape", "lowest", "highest"]))
 
 # %% ../../nbs/43_offline_rl.schema.ipynb #7656e115
 MAX_SEED = 2**32 - 1  # of a run

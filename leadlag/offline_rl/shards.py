@@ -181,8 +181,7 @@ class Books:
         self.path, self.about, self.home = Path(path), check_about(about), shards_folder(path)
         self.shards, self._held, self._at, self.before = [], None, 0, START  # safe and full; columns gathered; how many; the last row
         self._shape, self._lost, self.half = None, 0, self.home/"writing.json"  # (D, A) once known; rows of a broken episode that the manifest still names
-        check_place(self.path); refuse_writing(self.path, resume, overwrite)
-        clear_leftovers(self.path)
+        check_place(self.path); refuse_writing(self.path, resume, overwrite); clear_leftovers(self.path)
         self._lock = _hold(self.home)
         try:
             refuse_writing(self.path, resume, overwrite); check_claims(self.path)
@@ -191,6 +190,8 @@ class Books:
             if resume: self._take_up(*found_shards(self.path, self.about))
         except BaseException: self._release(); raise
         self.safe = self.named = self.rows  # rows that survive a crash: up to the last whole episode; rows in named shards
+
+    def __repr__(self): return f"{type(self).__name__}({self.path.name}: {self.safe} of {self.rows} rows are safe)"
 
     @property
     def rows(self): return sum(r for r, _ in self.shards) + self._at

@@ -35,6 +35,7 @@ class Parts:
         if self.cut: say(f"{self.path}: the log was cut off in the middle of an episode, and its last {self.cut} steps are left out")
 
     def __len__(self): return int(self.starts[-1]) - self.cut
+    def __repr__(self): return f"{type(self).__name__}({len(self)} rows in {len(self._open)} files)"
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 

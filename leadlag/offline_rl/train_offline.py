@@ -90,6 +90,7 @@ def read_log(dataset, most=LARGE): # gives a `Log`
 class Others:
     "Blocks (observation, action) of a store without some episodes; can be gone through again and again."
     def __init__(self, store, aside): self.store, self.aside = store, aside
+    def __repr__(self): return f"Others({self.store} without {len(self.aside)} episodes)"
     def __iter__(self):
         for b in self.store.blocks(("observation", "action", "episode")):
             kept = ~np.isin(b["episode"], self.aside)

@@ -100,6 +100,8 @@ class Moments:
     gram: np.ndarray   # [groups, F, F] rows × rows
     gain: np.ndarray   # [groups, F] rows × reward
 
+    def __repr__(self): return f"Moments({self.log}; {self.rows.shape[2]} features in {len(self.gram)} groups)"
+
 def moments(
     log,        # `Panel`
     groups=40,  # of episodes, at most
