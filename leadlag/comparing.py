@@ -297,5 +297,5 @@ def compare_runs(config: Compare):
     groups = group_runs(config.runs); c = compare(contenders(groups, config.policies), config.metric, {k: v for k, _, v in pairs}, config.lower, settings_apart(groups), level=config.level)
     for note in c.notes: say(f"note: {note}")
     print(dumps(in_plain(c)) if config.json else in_text(c), end="" if config.json else "\n")
-    if c.refused: raise UsageError(c.refused)
+    if c.refused: raise UsageError(f"{c.refused}, each in a folder of its own, and name each contender by a pattern in quotation marks")
     if config.output: say(f"drawn: {save_figure(c.plot(), config.output)}")
