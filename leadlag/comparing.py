@@ -320,5 +320,5 @@ def compare_runs(
     for note in c.notes: say(f"note: {note}")
     if config.json: print(dumps(in_plain(c) | {"report": page and str(page)}), end="")
     else: print(*filter(None, (in_text(c), page)), sep="\n")
-    if c.refused: raise UsageError(c.refused)
+    if c.refused: raise UsageError(f"{c.refused}, each in a folder of its own, and name each contender by a pattern in quotation marks")
     if config.output: say(f"drawn: {save_figure(c.plot(), config.output)}")

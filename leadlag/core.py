@@ -46,7 +46,8 @@ def choose(
     import difflib
     if name in table: return table[name] if hasattr(table, "keys") else name
     near = difflib.get_close_matches(str(name), map(str, table), n=2)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(map(str, table))}"
+    known = list(map(str, table)); more = f" and {len(known) - 40} more" if len(known) > 40 else ""
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(known[:40])}{more}"
     raise UsageError(f"unknown {what} {str(name)!r}: {hint}")
 
 # %% ../nbs/00_core.ipynb #268481a5

@@ -17,7 +17,7 @@ from .core import LeadLagError, UsageError, dumps, results_dir, say, write_atomi
 from .governance.dataset import MANIFEST, read_manifest
 from .governance.provenance import verify
 from .outcomes import KINDS, Headline, outcome, records_of, settings_of
-from .reports import asset
+from .report_page import asset
 
 # %% ../nbs/86_run_index.ipynb #44068781
 def find_runs(

@@ -140,6 +140,15 @@ def test_a_mistyped_flag_is_answered_with_the_right_one(verb):
     out, err, status = typed(*verb.split(), *needed, f"--{flag[:1]}{flag[2:]}")  # its second letter is lost
     assert status == 2 and out == "" and set(re.findall(r"did you mean (--[\w-]+)\?", err)) & set(flags(verb)), err
 
+def test_of_two_names_the_nearer_is_meant():
+    assert "did you mean --max-lag?" in typed("scan", "prices.csv", "--max-lags", "3")[1] and "did you mean --lags?" in typed("scan", "prices.csv", "--lag", "3")[1]
+
+@pytest.mark.parametrize("words", [["train", "ppo"], ["history"], ["offline", "train"], ["sweep"]])
+def test_help_shows_what_will_be_used(words, monkeypatch):
+    monkeypatch.setenv("LEADLAG_RESULTS", "there"); monkeypatch.setenv("NO_COLOR", "1")
+    out, err, status = typed(*words, "--help")
+    assert status == 0 and "(default: there/" in " ".join(out.split()) and "(default: results/" not in " ".join(out.split()), out
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_mistyped_verb_is_answered_with_the_right_one(verb):
     *group, word = verb.split()
@@ -200,6 +209,19 @@ def test_status_1_names_what_is_left(here):
     notebook(here / "mine.ipynb", "print(seed)", "1 / 0")
     out, err = refused(1, "ZeroDivisionError", "report", "run", "mine.ipynb", "--output", "out")
     assert "out.failed.ipynb" in err and out == "" and sorted(p.name for p in here.iterdir()) == ["mine.ipynb", "out.failed.ipynb"]
+
+def test_our_own_errors_are_not_wrapped(here):
+    "What a cell of a report refuses is said as it was said there, and then where the notebook is."
+    out, err = refused(2, "scan.failed.ipynb", "report", "run", "scan", "-p", "prices", "absent.csv", "--output", "scan")
+    assert err.splitlines()[-1].startswith("leadlag: absent.csv") and "cell" not in err.partition(";")[0], err
+
+def test_columns_are_asked_for_by_either_comma(tried, monkeypatch):
+    monkeypatch.chdir(tried)
+    found = [json.loads(typed("scan", "prices.csv", "--max-lag", "2", "--n-null", "20", "--json", "--columns", *names)[0])["pairs"][0] for names in (["US,JP"], ["US", "JP"])]
+    assert found[0] == found[1] and found[0]["follower"] == "JP"
+    Path("other.csv").write_text(Path("prices.csv").read_text().replace("US,JP,GB,AU", "ONE,TWO,THREE,FOUR"))
+    out, err, status = typed("scan", "other.csv", "--columns", "US,JP")
+    assert status == 2 and "unknown column 'US': known are ONE, TWO, THREE, FOUR" in err
 
 def test_status_2_is_usage(here):
     "A word, a file, a parameter that is unknown or read by nobody."

@@ -162,7 +162,7 @@ def do_cell(cell) -> list: # of rows
 @dataclass(frozen=True)
 class BenchMeta:
     "Settings of `leadlag meta benchmark`."
-    output: str = ""        # folder; it appears when every cell is done; "": results/meta_benchmark, or results/meta_benchmark_smoke
+    output: str = ""        # folder; it appears when every cell is done; "": meta_benchmark (or meta_benchmark_smoke) below results, or LEADLAG_RESULTS
     budget: str = "full"    # "smoke" (some minutes, means nothing) or "full" (some hours)
     workers: int = 2        # cells at a time on this machine
     address: str = ""       # of a Dask scheduler whose workers do the cells

@@ -234,7 +234,7 @@ def draw(pairs, table, folder):
 @dataclass(frozen=True)
 class BenchOffline:
     "Settings of `leadlag offline benchmark`."
-    output: str = ""        # folder; it appears when every cell is done; "": results/offline_benchmark, or results/offline_benchmark_smoke
+    output: str = ""        # folder; it appears when every cell is done; "": offline_benchmark (or offline_benchmark_smoke) below results, or LEADLAG_RESULTS
     budget: str = "full"    # "smoke" (minutes, means nothing) or "full" (hours)
     workers: int = 2        # cells at a time on this machine
     address: str = ""       # of a Dask scheduler whose workers do the cells
