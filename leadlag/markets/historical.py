@@ -82,6 +82,15 @@ class Prices:
         return Pair(*both.to_numpy().T.copy(), both.index, leader, follower, self.returns.index.difference(both.index, sort=False))
 
 # %% ../../nbs/22_markets.historical.ipynb #8a9a8be8
+def asked_columns(
+    columns, # names as typed; "a,b" is two where no column is called so
+    known,   # the names there are
+) -> list:   # of str
+    "The columns that are meant; `UsageError` for the first that is not there."
+    parts = [part for c in ([columns] if isinstance(columns, str) else columns) for part in ([c] if c in known else str(c).split(","))]
+    return [choose(part.strip() if isinstance(part, str) else part, known, "column") for part in parts]
+
+# %% ../../nbs/22_markets.historical.ipynb #f6613296
 def _refuse(findings, name):
     "Raise for the first finding of severity error; a column without values is dealt with elsewhere."
     errors = [f for f in findings if f.severity == "error" and f.check != "all-missing"]
@@ -96,14 +105,6 @@ def _drop(frame, dropped):
     dropped += [(c, row_label(frame.index[0]), len(frame), "no value at all: column left out") for c in empty]
     if len(silent) and len(empty) < frame.shape[1]: dropped.append(("", row_label(silent[0]), len(silent), "no column has a value: rows left out"))
     return frame.drop(columns=empty).loc[frame.notna().any(axis=1)]
-
-def asked_columns(
-    columns, # names as typed; "a,b" is two where no column is called so
-    known,   # the names there are
-) -> list:   # of str
-    "The columns that are meant; `UsageError` for the first that is not there."
-    parts = [part for c in ([columns] if isinstance(columns, str) else columns) for part in ([c] if c in known else str(c).split(","))]
-    return [choose(part.strip() if isinstance(part, str) else part, known, "column") for part in parts]
 
 def read_prices(
     source,         # path of a CSV, TSV (gzip allowed) or Parquet file, or a pandas or polars DataFrame
