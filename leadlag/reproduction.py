@@ -11,6 +11,7 @@ __all__ = ['PLACES', 'ASIDE', 'BUDGETS', 'LOOKS', 'settings_type', 'of_report', 
 import contextlib, math, os, shlex, sys, tempfile
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
 from tyro.conf import Positional, arg
@@ -18,11 +19,12 @@ from .command import as_words, parse
 from .core import UsageError, VerificationError, code_version, dumps, read_json, say
 from .governance.dataset import MANIFEST, SIDECAR, read_manifest
 from .governance.provenance import verify
+from .sweep import TIMES
 from .verbs import VERBS
 
 # %% ../nbs/89_reproduction.ipynb #be4472ec
 PLACES = ("output", "output_root", "output_dir")  # settings that say where results go
-ASIDE = {*PLACES, "overwrite", "resume", "redraw", "json", "workers", "address", "shard", "timeout", "memory", "log", "log_rollouts"}  # where and how, not what
+ASIDE = {*PLACES, "overwrite", "resume", "redraw", "json", "workers", "address", "shard", "timeout", "memory", "plan", "price", "log", "log_rollouts"}  # where and how, not what
 BUDGETS = {"Transfer benchmark": "meta benchmark", "Offline against online": "offline benchmark"}  # how their titles begin: verb
 
 def settings_type(verb):
@@ -140,9 +142,9 @@ def repeat(
     return folder
 
 def run_files(folder) -> dict: # name -> path
-    "The files of a run, those of its parts included, manifests and hidden files left out."
+    "The files of a run, those of its parts included; manifests, hidden files and how long the cells of a sweep took left out."
     found = {p.relative_to(folder).as_posix(): p for p in sorted(Path(folder).rglob("*")) if p.is_file()}
-    return {name: p for name, p in found.items() if not p.name.endswith((MANIFEST, SIDECAR)) and not any(part.startswith(".") for part in Path(name).parts)}
+    return {name: p for name, p in found.items() if not p.name.endswith((MANIFEST, SIDECAR)) and not fnmatch(p.name, TIMES.format("*")) and not any(part.startswith(".") for part in Path(name).parts)}
 
 # %% ../nbs/89_reproduction.ipynb #773549e7
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import connection, forkserver
 from pathlib import Path
-from .core import DataError, LeadLagError, UsageError, at_least, dumps, progress, read_json, say, source_digest, write_json
+from .core import DataError, LeadLagError, UsageError, at_least, dumps, progress, read_json, say, source_digest, write_atomic, write_json
 
 # %% ../nbs/12_sweep.ipynb #26b750d6
 def find(
@@ -123,7 +123,7 @@ class Swept:
 
     def __repr__(self): return f"Swept({len(self.rows)} rows, {len(self.failed)} cells failed, {self.missing} not done)"
 
-def _digest(body): return hashlib.sha256(dumps(body).encode()).hexdigest()
+def _digest(body): return hashlib.sha256(dumps(body, None).encode()).hexdigest()
 
 def read_cell(
     path, # of a finished cell
@@ -149,9 +149,10 @@ def keep(
     done, bad = _files(folder, function, config)
     if "error" in answer: write_json(bad, {"config": config, **{k: answer[k] for k in ("error", "said") if k in answer}}); return
     body = {"function": function, "config": config, "rows": answer["rows"]}
-    write_json(done, {"sha256": _digest(body), "body": body})
+    write_atomic(done, dumps({"sha256": _digest(body), "body": body}, None))  # on one line: half the bytes, and read and written in a fraction of the time
     bad.unlink(missing_ok=True)
 
+# %% ../nbs/12_sweep.ipynb #75978044
 def collect(
     function, cells, folder, # as in `sweep`
 ) -> Swept:
@@ -269,6 +270,7 @@ def read_shard(
     if not 1 <= k <= n: raise UsageError(f"shard is {text!r}: write k/N, as in 2/8")
     return k, n
 
+# %% ../nbs/12_sweep.ipynb #fa7ef9af
 def sweep(
     function,     # "module:name"; settings -> list of rows
     cells,        # list of settings
