@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRELOAD', 'ONE_THREAD', 'KINDS', 'AHEAD', 'TIMES', 'find', 'cell_key', 'sources_now', 'grid', 'start_server',
-           'guarded', 'Swept', 'read_cell', 'keep', 'collect', 'Pace', 'read_shard', 'sweep']
+           'guarded', 'Swept', 'read_cell', 'packed', 'keep', 'collect', 'Pace', 'read_shard', 'sweep']
 
 # %% ../nbs/12_sweep.ipynb #1cf896db
 import fcntl, hashlib, importlib, itertools, multiprocessing, os, signal, sys, tempfile, threading, time, traceback
@@ -141,6 +141,11 @@ def _files(folder, function, config):
     name = f"{cell_key(function, config)}.json"
     return [Path(folder, kind, name) for kind in KINDS]
 
+def packed(function, config, rows) -> str:
+    "A finished cell as text, on one line: half the bytes of a readable one, written and read in a fraction of the time."
+    body = {"function": function, "config": config, "rows": rows}
+    return dumps({"sha256": _digest(body), "body": body}, None)
+
 def keep(
     folder, function, config, # of the sweep, of the cell
     answer, # of `guarded`
@@ -148,8 +153,7 @@ def keep(
     "Write a finished cell, or why it failed."
     done, bad = _files(folder, function, config)
     if "error" in answer: write_json(bad, {"config": config, **{k: answer[k] for k in ("error", "said") if k in answer}}); return
-    body = {"function": function, "config": config, "rows": answer["rows"]}
-    write_atomic(done, dumps({"sha256": _digest(body), "body": body}, None))  # on one line: half the bytes, and read and written in a fraction of the time
+    write_atomic(done, packed(function, config, answer["rows"]))
     bad.unlink(missing_ok=True)
 
 # %% ../nbs/12_sweep.ipynb #75978044
