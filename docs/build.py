@@ -109,7 +109,7 @@ def group(page):
     number = re.match(r"\d", path.name)
     return DECADES.get(int(number[0]), "More") if number else ""
 
-RUNS = [{"text": "Speed", "href": "benchmarks.md"}, {"text": "Transfer", "href": "transfer.md"}, {"text": "From logs", "href": "logs.md"}, {"text": "History", "href": "history.md"}]
+RUNS = [{"text": "Speed", "href": "benchmarks.md"}, {"text": "Transfer", "href": "transfer.md"}, {"text": "From logs", "href": "logs.md"}, {"text": "History", "href": "history.md"}, {"text": "Sweeps", "href": "sweeps.md"}]
 
 def sidebar(pages):
     "Contents of the sidebar, sections in the order of the layers."
@@ -141,7 +141,7 @@ def symbols(pages):
 
 def configuration(pages):
     "The project file that smalldocs reads."
-    return {"project": {"type": "website", "output-dir": "_site", "resources": ["styles.css", "bench", "transfer", "offline", "history"]},
+    return {"project": {"type": "website", "output-dir": "_site", "resources": ["styles.css", "bench", "transfer", "offline", "history", "sweeps"]},
             "website": {"title": "leadlag", "description": "A notebook-first laboratory for lead-lag trading under changing market regimes",
                         "search": True, "sidebar": {"style": "docked", "contents": sidebar(pages)}, "favicon": "favicon.svg",
                         "navbar": {"search": True, "left": [{"text": "Start", "href": "index.ipynb"}, {"text": "Research note", "href": "note.ipynb"}, {"text": "Every name", "href": "names.md"}, *RUNS]},
@@ -154,9 +154,11 @@ def benchmarks(folder):
     from leadlag.benchmarks.history_page import history_page
     from leadlag.benchmarks.offline_page import offline_page
     from leadlag.benchmarks.speed import bench_page
+    from leadlag.benchmarks.sweeps_page import sweeps_page
     from leadlag.benchmarks.targets import transfer_page
     for name, page, run, there in (("benchmarks", bench_page, "bench", "bench"), ("transfer", transfer_page, "meta_benchmark", "transfer"),
-                                  ("logs", offline_page, "offline_benchmark", "offline"), ("history", history_page, "history", "history")):
+                                  ("logs", offline_page, "offline_benchmark", "offline"), ("history", history_page, "history", "history"),
+                                  ("sweeps", sweeps_page, "sweeps", "sweeps")):
         run = ROOT / "results" / run; (folder / there).mkdir()
         (folder / f"{name}.md").write_text(page(run), encoding="utf-8")
         for picture in (*run.glob("*.svg"), *run.glob("*.png")): shutil.copy(picture, folder / there)

@@ -49,7 +49,7 @@ def measured(
     sizes = [path.stat() for path in files]
     return Measured(tuple(took.values()), failed, sum(s.st_size for s in sizes) / len(sizes), sum(512 * s.st_blocks for s in sizes) / len(sizes), reading, writing)
 
-# %% ../nbs/13_sweep_plan.ipynb #a8e5a6ac
+# %% ../nbs/13_sweep_plan.ipynb #9ec4b838
 def span(
     seconds, # of a duration
 ) -> str:
@@ -62,10 +62,9 @@ def big(
     size, # bytes
 ) -> str:
     "Bytes in the unit that suits them."
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000: return f"{size:.3g} {unit}"
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if size < 999.5 or unit == "TB": return f"{size:.3g} {unit}"
         size /= 1000
-    return f"{size:,.3g} GB"
 
 # %% ../nbs/13_sweep_plan.ipynb #f2ac1260
 SHARES = 1000  # of an array of jobs: Slurm's MaxArraySize is 1001 by default, and the highest index is below it
@@ -108,13 +107,13 @@ class Plan:
         import pandas as pd
         return pd.DataFrame(plan_rows(self), columns=["", f"{self.left:,} cells", "from"]).to_html(index=False)
 
-# %% ../nbs/13_sweep_plan.ipynb #f866dc27
+# %% ../nbs/13_sweep_plan.ipynb #857968c3
 def plan_rows(
     plan, # `Plan`
 ) -> list: # of (what, how much, where it comes from)
     "A plan as lines of a table."
     k, n, (seen, most) = plan.known, len(plan.known.seconds), plan.failing
-    rows = [("work", f"{plan.core_hours:,.3g} core hours", f"{plan.left:,} × {plan.seconds:.3g} s ({min(k.seconds):.3g} to {max(k.seconds):.3g} in {n} timed)")]
+    rows = [("work", f"{plan.core_hours:,.0f} core hours" if plan.core_hours > 10 else f"{plan.core_hours:.2g} core hours", f"{plan.left:,} × {plan.seconds:.3g} s ({min(k.seconds):.3g} to {max(k.seconds):.3g} in {n} timed)")]
     if plan.price: rows.append(("price", f"{plan.core_hours * plan.price:,.2f}", f"{plan.price:g} a core hour"))
     rows += [(f"time with {w:,} worker{'s' * (w > 1)}", span(plan.wall(w)), "one sweep, here or over a cluster") for w in sorted({plan.workers, *(w for w in (64, 1000) if w < plan.left)})]
     if plan.left: rows.append(("time as an array of jobs", span(plan.share * (plan.seconds + k.writing)), f"{math.ceil(plan.left / plan.share):,} at once, {plan.share:,} cells each"))

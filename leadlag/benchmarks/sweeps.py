@@ -7,15 +7,15 @@ __all__ = ['ASLEEP', 'TRAINING', 'KINDS', 'JOB', 'SHARE', 'Kind', 'asleep', 'tim
            'in_the_world', 'on_nodes', 'each', 'read_back', 'a_share', 'costs', 'summary_of', 'plot_sweeps',
            'BenchSweeps', 'bench_sweeps']
 
-# %% ../../nbs/80_benchmarks.sweeps.ipynb #538b6df6
+# %% ../../nbs/80_benchmarks.sweeps.ipynb #07c1fb21
 import contextlib, io, json, os, subprocess, sys, tempfile, time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from .nodes import WORLD, Cluster, no_dask, no_world
 from ..core import COLOURS, LeadLagError, at_least, axes, dumps, free_folder, progress, run_folder, save_figure, say, write_atomic, write_json
 from ..sweep import PRELOAD, cell_key, collect, guarded, keep, packed, sources_now, start_server, sweep
 
-# %% ../../nbs/80_benchmarks.sweeps.ipynb #b1872902
+# %% ../../nbs/80_benchmarks.sweeps.ipynb #edecb07e
 @dataclass(frozen=True)
 class Kind:
     "Cells of one kind."
@@ -30,7 +30,7 @@ class Kind:
     def cells(self, at_once): return [{**self.config, "seed": str(k)} for k in range(max(self.each * at_once, 4))]
 
 ASLEEP, TRAINING = "leadlag.benchmarks.sweeps:asleep", {"verb": "train ppo", "steps": "2048", "lanes": "16", "eval_paths": "20"}
-KINDS = (Kind("nothing", ASLEEP, {"seconds": 0.}, 40, 0.), Kind("asleep, 0.1 s", ASLEEP, {"seconds": .1}, 8, .1), Kind("asleep, 1 s", ASLEEP, {"seconds": 1.}, 2, 1.),
+KINDS = (Kind("nothing", ASLEEP, {"seconds": 0.}, 15, 0.), Kind("asleep, 0.1 s", ASLEEP, {"seconds": .1}, 8, .1), Kind("asleep, 1 s", ASLEEP, {"seconds": 1.}, 2, 1.),
          SMALL := Kind("a small training", "leadlag.sweeping:do_cell", TRAINING, 1, rounds=2, preload=("numba", "scipy.stats", "tyro", "torch._dynamo", "stable_baselines3")))
 
 def asleep(cell) -> list: # of rows
@@ -47,24 +47,32 @@ def timed(kind, at_once, **how) -> dict: # of a row
     if done.failed: raise LeadLagError(f"a cell of {kind.name!r} failed ({next(iter(done.failed.values()))}): there is nothing to measure")
     return {"cell": kind.name, "workers": at_once, "cells": len(cells), "seconds": seconds}
 
-# %% ../../nbs/80_benchmarks.sweeps.ipynb #fa573237
+# %% ../../nbs/80_benchmarks.sweeps.ipynb #7c2c93b4
 def on_pool(kinds, sizes, k) -> list: # of rows
     "Round `k`: one sweep with so many workers."
     return [{"how": "one sweep", "round": k} | timed(kind, n, workers=n) for n in sizes for kind in kinds if k < kind.rounds]
 
-JOB = KINDS[2]
-SHARE = "import json, sys; from leadlag.sweep import sweep; asked = json.loads(sys.argv[1]); sweep(**asked | {'shard': tuple(asked['shard'])})"
+JOB = replace(KINDS[2], rounds=2)
+SHARE = """
+import json, sys
+from leadlag.sweep import guarded, sweep
+asked = json.loads(sys.argv[1]); guarded("json:dumps", {}); print("ready", flush=True); sys.stdin.readline()
+sweep(**asked | {"shard": tuple(asked["shard"])})
+"""
 
 def as_array(kind, sizes, k) -> list: # of rows
     "Round `k`: so many processes, each with its share and one worker."
     rows = []
-    for n in sizes:
+    for n in sizes if k < kind.rounds else ():
         with tempfile.TemporaryDirectory() as folder:
-            cells, start = kind.cells(n), time.monotonic()
-            asked = [{"function": kind.function, "cells": cells, "folder": folder, "workers": 1, "shard": (i + 1, n)} for i in range(n)]
-            jobs = [subprocess.Popen([sys.executable, "-c", SHARE, dumps(a, None)], stderr=subprocess.DEVNULL) for a in asked]
-            if any([job.wait() for job in jobs]) or collect(kind.function, cells, folder).missing: raise LeadLagError("a job of the array failed: there is nothing to measure")
-            rows.append({"how": "array of jobs", "round": k, "cell": kind.name, "workers": n, "cells": len(cells), "seconds": time.monotonic() - start})
+            cells = kind.cells(n); asked = [{"function": kind.function, "cells": cells, "folder": folder, "workers": 1, "shard": (i + 1, n)} for i in range(n)]
+            jobs = [subprocess.Popen([sys.executable, "-c", SHARE, dumps(a, None)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for a in asked]
+            for job in jobs: job.stdout.readline()
+            start = time.monotonic()
+            for job in jobs: job.communicate("\n")
+            took = time.monotonic() - start
+            if any(job.returncode for job in jobs) or collect(kind.function, cells, folder).missing: raise LeadLagError("a job of the array failed: there is nothing to measure")
+            rows.append({"how": "array of jobs", "round": k, "cell": kind.name, "workers": n, "cells": len(cells), "seconds": took})
     return rows
 
 # %% ../../nbs/80_benchmarks.sweeps.ipynb #a9d85c39
@@ -139,7 +147,7 @@ def costs(finished, grids, k) -> list: # of costs
         for n in grids if k == 0 else (): found += [row | {"size": n} for row in a_share(n)]
     return [{"round": k, "size": 1} | row for row in found]
 
-# %% ../../nbs/80_benchmarks.sweeps.ipynb #53e04b71
+# %% ../../nbs/80_benchmarks.sweeps.ipynb #6425af52
 def summary_of(rows): # DataFrame, one line a measurement
     "Cells a minute: median, smallest and largest of the rounds; and what would be ideal."
     import pandas as pd
@@ -157,14 +165,14 @@ def plot_sweeps(
 ):
     "Cells a minute against workers: on one machine, and on nodes; dashed, what would be ideal."
     ax = axes(ax, ncols=2, figsize=(9, 3.8), sharey=True)
-    for a, ways, title in ((ax[0], {"one sweep": "o-", "array of jobs": "s:"}, "one machine (squares: an array of jobs)"), (ax[1], {"nodes": "o-"}, "a Dask cluster, a worker a node")):
+    for a, ways, title in ((ax[0], {"one sweep": "o-", "array of jobs": "s:"}, "One machine (squares: array of jobs)"), (ax[1], {"nodes": "o-"}, "Nodes of a Dask cluster")):
         for (how, mark), (i, kind) in ((w, c) for w in ways.items() for c in enumerate(KINDS)):
             t = table[(table.how == how) & (table.cell == kind.name)]
             if not len(t): continue
             if how != "array of jobs": a.plot(t.workers, t.ideal, "--", color=COLOURS[i], lw=.9, alpha=.6)
             a.errorbar(t.workers, t["median"], (t["median"] - t["min"], t["max"] - t["median"]), fmt=mark, color=COLOURS[i], ms=4, lw=1.3, label=kind.name if how != "array of jobs" else None)
-        if cores: a.axvline(cores, color="0.6", lw=1); a.text(cores, 1.02, f"{cores} cores", ha="center", transform=a.get_xaxis_transform(), fontsize=8, color="0.4")
-        a.set(xscale="log", yscale="log", xlabel="cells at a time", xticks=(ticks := sorted(set(table.workers))), title=title)
+        if cores: a.axvline(cores, color="0.6", lw=1); a.text(cores, .02, f" {cores} cores", transform=a.get_xaxis_transform(), fontsize=8, color="0.4")
+        a.set(xscale="log", yscale="log", xlabel="cells at a time", xticks=(ticks := sorted(set(table.workers[table.how.isin(ways)]))), title=title)
         a.set_xticklabels(ticks); a.minorticks_off(); a.yaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")
     ax[0].set_ylabel("cells a minute"); ax[1].legend(loc="center left", bbox_to_anchor=(1, .5))
     return ax
