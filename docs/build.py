@@ -13,7 +13,7 @@ ABOUT = "A notebook-first laboratory for lead-lag trading under changing market 
 
 def configuration(pages):
     "The project file that smalldocs reads."
-    return {"project": {"type": "website", "output-dir": "_site", "resources": ["styles.css", "bench", "transfer", "offline", "history", "thumbs", "runs"]},
+    return {"project": {"type": "website", "output-dir": "_site", "resources": ["styles.css", "bench", "transfer", "offline", "history", "sweeps", "thumbs", "runs"]},
             "website": {"title": "leadlag", "description": ABOUT, "search": True, "llms-txt": True, "sidebar": [{"style": "docked", **bar} for bar in sidebars(pages)],
                         "favicon": "favicon.svg", "navbar": {"search": True, "left": navbar()}, "page-navigation": True},
             "format": {"html": {"theme": {"light": "default", "dark": "dark.css"}, "css": "styles.css", "toc": True, "toc-depth": 3, "code-copy": True}},
@@ -28,9 +28,11 @@ def benchmarks(folder):
     from leadlag.benchmarks.history_page import history_page
     from leadlag.benchmarks.offline_page import offline_page
     from leadlag.benchmarks.speed import bench_page
+    from leadlag.benchmarks.sweeps_page import sweeps_page
     from leadlag.benchmarks.targets import transfer_page
     for name, page, run, there in (("benchmarks", bench_page, "bench", "bench"), ("transfer", transfer_page, "meta_benchmark", "transfer"),
-                                  ("logs", offline_page, "offline_benchmark", "offline"), ("history", history_page, "history", "history")):
+                                  ("logs", offline_page, "offline_benchmark", "offline"), ("history", history_page, "history", "history"),
+                                  ("sweeps", sweeps_page, "sweeps", "sweeps")):
         run = ROOT / "results" / run; (folder / there).mkdir()
         (folder / f"{name}.md").write_text(unbroken(page(run)), encoding="utf-8")
         for picture in (*run.glob("*.svg"), *run.glob("*.png")): shutil.copy(picture, folder / there)

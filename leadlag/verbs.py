@@ -35,6 +35,7 @@ VERBS = {  # words: (module, function, settings, one line)
     "bench speed": ("benchmarks.speed", "bench_speed", "BenchSpeed", "time the engine beside its peers (half an hour); bare `bench`"),
     "bench policies": ("benchmarks.policies", "bench_policies", "BenchPolicies", "every policy against the oracle, over seeds (long)"),
     "bench appending": ("benchmarks.appending", "bench_appending", "BenchAppending", "a regime appended to the signals, or multiplied (some minutes)"),
+    "bench sweeps": ("benchmarks.sweeps", "bench_sweeps", "BenchSweeps", "sweeps: cells a minute by workers and nodes, costs (some minutes)"),
     "bench all": ("commands", "bench_all", "BenchAll", "all benchmarks (long)"),
 }
 USUAL = {"bench": "bench speed"}  # what a group does when it is named alone

@@ -1,10 +1,11 @@
 """Sweeps that are interrupted, and sweeps over several machines: workers and schedulers that die, a node that is cut off, in the middle of it."""
-import os, shutil, signal, socket, subprocess, sys, threading, time
-from importlib.util import find_spec
+import os, signal, subprocess, sys, threading, time
 from pathlib import Path
 
 import pytest
 
+from leadlag import sweep as sweeps
+from leadlag.benchmarks.nodes import WORLD, Cluster, ip, no_dask, no_world
 from leadlag.core import LeadLagError
 from leadlag.sweep import collect, grid, sweep
 
@@ -13,6 +14,7 @@ import os, subprocess, time
 def slow(c):
     time.sleep(.3)
     return [{"square": c["i"] ** 2}]
+def quick(c): return [{"square": c["i"] ** 2}]
 def named(c): return [{**slow(c)[0], "node": os.environ["NODE"]}]
 def endless(c):
     if c["i"] < 2: return slow(c)
@@ -74,80 +76,56 @@ def test_an_end_by_hand_leaves_nobody_behind(folder, how, status):
 
 # ---- several machines
 
-needs_dask = pytest.mark.skipif(not find_spec("distributed"), reason="dask distributed is not installed: pip install 'leadlag[cluster]'")
-
-def begin(folder, what, *words, inside=(), **more):
-    "A process of Dask that can import the cells' module; `inside` are words to put before, `more` its environment."
-    return subprocess.Popen([*inside, sys.executable, "-m", f"distributed.cli.dask_{what}", *words, "--no-dashboard"], cwd=folder, env=os.environ | paths(folder) | more,
-                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-def wait_for(address, workers):
-    from distributed import Client
-    with Client(address, timeout=60) as client: client.wait_for_workers(workers, timeout=60)
+needs_dask = pytest.mark.skipif(bool(no_dask()), reason=no_dask())
 
 @pytest.fixture
 def cluster(folder):
-    "(address, scheduler, two workers)."
-    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
-    address, begun = f"tcp://127.0.0.1:{port}", []
-    try:
-        begun += [begin(folder, "scheduler", "--host", "127.0.0.1", "--port", str(port))]
-        begun += [begin(folder, "worker", address, "--no-nanny", "--nthreads", "1") for _ in range(2)]
-        wait_for(address, 2)
-        yield address, begun[0], begun[1:]
-    finally:
-        for process in begun: process.kill(); process.wait()
+    "A scheduler and two workers that can import the cells' module."
+    with Cluster(folder, **paths(folder)) as nodes: nodes.grow(2); yield nodes
 
 @needs_dask
 def test_a_worker_dies(cluster, folder):
     "All cells are done by the one that is left, and the rows are those of a sweep on one machine."
-    address, _, workers = cluster
     cells = grid(i=list(range(16)))
-    threading.Timer(1.5, workers[0].kill).start()
-    far = sweep("slow_cells:slow", cells, folder / "far", address=address)
-    assert workers[0].wait(10) < 0 and not far.failed and not far.missing
+    threading.Timer(1.5, cluster.workers[0].kill).start()
+    far = sweep("slow_cells:slow", cells, folder / "far", address=cluster.address)
+    assert cluster.workers[0].wait(10) < 0 and not far.failed and not far.missing
     assert far.rows == sweep("slow_cells:slow", cells, folder / "near").rows
 
 @needs_dask
 def test_the_scheduler_dies(cluster, folder):
     "One sentence; what was finished is kept, and the next sweep does the rest."
-    address, scheduler, _ = cluster
     cells = grid(i=list(range(40)))
-    threading.Timer(2.5, scheduler.kill).start()
-    with pytest.raises(LeadLagError, match="what was finished is kept"): sweep("slow_cells:slow", cells, folder / "out", address=address)
+    threading.Timer(2.5, cluster.scheduler.kill).start()
+    with pytest.raises(LeadLagError, match="what was finished is kept"): sweep("slow_cells:slow", cells, folder / "out", address=cluster.address)
     before = collect("slow_cells:slow", cells, folder / "out")
     assert before.missing > 0 and not before.failed
     assert squares(sweep("slow_cells:slow", cells, folder / "out", workers=8)) == [i * i for i in range(40)]
 
 
+@needs_dask
+def test_few_cells_wait_at_the_scheduler(cluster, folder, monkeypatch):
+    "However many there are; each is asked for once."
+    from distributed import Client
+    asked, submit = [], Client.submit
+    monkeypatch.setattr(Client, "submit", lambda self, *words, **more: asked.append(words[2]["i"]) or submit(self, *words, **more))
+    waiting = [len(asked) - k for k, _ in enumerate(sweeps._far("slow_cells:quick", grid(i=list(range(60))), cluster.address, {}))]
+    assert len(waiting) == len(set(asked)) == 60 and max(waiting) <= 2 * 8
+
+
 # ---- three nodes joined by a bridge, in namespaces that have no names and end with their last process: nothing of them can be left behind
 
-WORLD = ["unshare", *(["--user", "--map-root-user"] if os.geteuid() else []), "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-NODE = 'ip link set lo up; until ip link set eth0 up 2>/dev/null; do sleep .1; done; ip addr add 10.9.0.$NODE/24 dev eth0; exec "$@"'
 PATIENCE = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "4s", "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s"}  # below 11 s Dask refuses every connection
-
-def ip(*words): subprocess.run(["ip", *words], check=True)
-def network(pid): return os.readlink(f"/proc/{pid}/ns/net")
-
-def cable_to(node):
-    "Join a process that has a network of its own to the bridge; gives the name of the cable."
-    until(lambda: network(node.pid) != network("self"))
-    ip("link", "add", f"cable{node.pid}", "type", "veth", "peer", "name", "eth0", "netns", str(node.pid)); ip("link", "set", f"cable{node.pid}", "master", "bridge", "up")
-    return f"cable{node.pid}"
 
 def in_the_world(folder):
     "A sweep over a scheduler and two workers, each on a node of its own; one is cut off when four cells are finished."
-    os.environ.update(PATIENCE); sys.path.insert(0, str(folder)); address = "tcp://10.9.0.1:8786"
-    ip("link", "set", "lo", "up"); ip("link", "add", "bridge", "type", "bridge"); ip("link", "set", "bridge", "up"); ip("addr", "add", "10.9.0.1/24", "dev", "bridge")
-    begin(folder, "scheduler", "--host", "10.9.0.1")
-    nodes = [begin(folder, "worker", address, "--no-nanny", "--nthreads", "1", inside=("unshare", "--net", "sh", "-c", NODE, "sh"), NODE=number) for number in "23"]
-    cables = [cable_to(node) for node in nodes]
-    wait_for(address, 2)
+    os.environ.update(PATIENCE); sys.path.insert(0, str(folder))
+    nodes = Cluster(folder, apart=True, **paths(folder)); nodes.grow(2)  # they end with the world
     def cut():
         until(lambda: len(list(folder.glob("out/cells/*.json"))) >= 4)
-        ip("link", "set", cables[0], "down")
+        ip("link", "set", f"cable{nodes.workers[0].pid}", "down")
     threading.Thread(target=cut, daemon=True).start()
-    done = sweep("slow_cells:named", grid(i=list(range(24))), folder / "out", address=address)
+    done = sweep("slow_cells:named", grid(i=list(range(24))), folder / "out", address=nodes.address)
     by = [row["node"] for row in done.rows]
     assert squares(done) == [i * i for i in range(24)] and not done.failed, done
     assert 1 <= by.count("2") < 12 < by.count("3"), by
@@ -155,9 +133,7 @@ def in_the_world(folder):
 @needs_dask
 def test_a_node_is_cut_off(folder):
     "What it was doing is done by the other; nothing is lost and nothing waits for ever."
-    if missing := [tool for tool in ("unshare", "ip") if not shutil.which(tool)]: pytest.skip(f"{missing[0]} is not installed")
-    probe = subprocess.run([*WORLD, "ip", "link", "add", "bridge", "type", "bridge"], capture_output=True, text=True)
-    if probe.returncode: pytest.skip(f"network namespaces are not allowed here: {probe.stderr.strip()}")
+    if why := no_world(): pytest.skip(why)
     done = subprocess.run([*WORLD, sys.executable, __file__, folder], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
