@@ -93,11 +93,14 @@ def build(out):
         site = render(folder, quiet=True)
         offline(folder / "_site")
         (folder / "_site/llms.txt").write_text(for_machines(pages, ABOUT), encoding="utf-8")
-        shutil.rmtree(out, ignore_errors=True); shutil.copytree(folder / "_site", out)
+        fresh = out.with_name(f".{out.name}.new"); shutil.rmtree(fresh, ignore_errors=True); shutil.copytree(folder / "_site", fresh)
+    if out.exists(): shutil.rmtree(out)
+    fresh.rename(out)
     return [w for w in site.warnings if "output-file" not in w], len(pages)
 
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "_docs").resolve()
+    if target.exists() and not (target / "llms.txt").is_file() and (not target.is_dir() or any(target.iterdir())): sys.exit(f"docs: {target} is there and no site of ours: give another folder, or remove it")
     warnings, count = build(target)
     for w in warnings: print(f"docs: {w}", file=sys.stderr)
     print(f"{count} notebooks: {os.path.relpath(target)}/index.html")

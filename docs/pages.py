@@ -39,6 +39,24 @@ def show_sources(cells, story=False):
         fold = '#| code-fold: true\n#| code-summary: "Source"\n' if public else ""
         cells.insert(i + 1, raw_cell("code", f"#| eval: false\n{fold}{code}"))
 
+def is_picture(cell): return any(kind.startswith("image/") for out in cell.get("outputs", []) for kind in out.get("data", {}))
+
+def described(cells):
+    "Give each figure the words of the heading above it, for those who cannot see it."
+    heading, seen = "", {}
+    for cell in cells:
+        if cell["cell_type"] == "markdown": heading = (re.findall(r"^#+ +(.+)", cell["source"], re.M) or [heading])[-1]
+        elif is_picture(cell):
+            words = re.sub(r"[\[\]*_`$]", "", heading); seen[words] = seen.get(words, 0) + 1
+            cell["source"] = f"#| fig-alt: {json.dumps(f'Figure: {words}' + (f', {seen[words]}' if seen[words] > 1 else ''), ensure_ascii=False)}\n{cell['source']}"
+
+def begun(cells):
+    "No heading of a name without one of a section above it."
+    for i, cell in enumerate(cells):
+        if cell["cell_type"] == "markdown" and re.search(r"^## ", cell["source"], re.M): return
+        if cell["cell_type"] == "code" and re.search(r"^#\|\s*export\b", cell["source"], re.M) and re.search(r"^(?:async )?(?:def|class) [^_]", cell["source"], re.M):
+            return cells.insert(i, raw_cell("markdown", "## Definitions"))
+
 def class_heads(cells):
     "Class name -> what to show as its signature: its first line and its fields with their comments, for classes without an `__init__` of their own."
     heads = {}
@@ -101,7 +119,7 @@ def process(path, folder):
     if picture: thumbnail(picture, folder / thumb_name(path))
     module = next((m[1] for c in cells if (m := re.search(r"^#\|\s*default_exp\s+(\S+)", c["source"], re.M))), "")
     heads = class_heads(cells)
-    title_apart(cells); show_sources(cells, story=path.parent.name == "reports" or path.stem == "note")
+    title_apart(cells); begun(cells); described(cells); show_sources(cells, story=path.parent.name == "reports" or path.stem == "note")
     if source_of(path).name == "report.ipynb": cells.insert(1, as_run(path))
     nb = dict2nb(raw); nb.path_ = str(path)
     FilterDefaults()(nb)

@@ -146,5 +146,8 @@ def for_machines(pages, about):
     lines, of = ["# leadlag", "", f"> {about}.", ""], grouped(pages)
     for title, names in (("Start", ("index", "note")), ("Tutorials", ("tutorials",)), ("How-to", ("howto",)), ("Reports, executed", ("reports",)), ("Reference", ORDER)):
         lines += [f"## {title}", "", *(f"- [{p['title']}]({copy(p['page'])}): {plain(p['description'])}" for name in names for p in of.get(name, [])), ""]
-    lines += ["## What was measured", "", *(f"- [{text}]({copy(href)}): {said}" for href, (text, said) in RESULTS.items())]
+    others = {"names.md": ("Every name", "the public functions and classes, module by module"), "verbs_and_settings.md": ("Every command", "what can be typed after leadlag, and what it takes"),
+              **{href: (name, SAID[name]) for name, href in HOME.items()}, "gallery.md": ("Gallery", "the first figure of every page"),
+              "contributing.md": ("Contributing", "how to change things"), "changelog.md": ("Changes", "what changed from version to version")}
+    for title, rows in (("What was measured", RESULTS), ("Lists of pages", others)): lines += [f"## {title}", "", *(f"- [{text}]({copy(href)}): {said}" for href, (text, said) in rows.items()), ""]
     return "\n".join(lines) + "\n"

@@ -126,7 +126,9 @@ def sound(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{page.url} runs out of the page"
     page.evaluate("[...document.images].forEach(i => i.loading = 'eager')")
     page.wait_for_function("[...document.images].every(i => i.complete)")
-    assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0)"), f"{page.url} lacks a picture"
+    assert page.evaluate("[...document.images].every(i => i.naturalWidth > 0 && i.alt)"), f"{page.url} lacks a picture, or a picture its words"
+    levels = page.evaluate("[...document.querySelectorAll('main :is(h1, h2, h3, h4)')].map(h => +h.tagName[1])")
+    assert all(b <= a + 1 for a, b in zip(levels, levels[1:])), f"{page.url} leaves out a level of its headings: {levels}"
     assert "$$" not in page.evaluate("(m => { m.querySelectorAll('pre, code').forEach(c => c.remove()); return m.innerText })(document.querySelector('main').cloneNode(true))")
 
 @pytest.mark.parametrize("width", [1280, 400])
@@ -165,9 +167,9 @@ def test_shelves(browser, site, width, name):
         assert page.locator("main a[href]").count() > 3 and complaints == []
 
 def test_list_for_machines(site):
-    "Every link of llms.txt is a page as Markdown, and every notebook is in it."
+    "Every link of llms.txt is a page as Markdown, and every page is in it."
     links = re.findall(r"\]\((\S+?\.llms\.md)\)", (site / "llms.txt").read_text(encoding="utf-8"))
-    assert len(links) == len(set(links)) >= len(list((ROOT / "nbs").rglob("[!._]*.ipynb")))
+    assert sorted(links) == sorted(p.relative_to(site).as_posix() for p in site.rglob("*.llms.md"))
     assert all((site / link).read_text(encoding="utf-8").startswith("# ") for link in links)
 
 @pytest.mark.parametrize("width", [1280, 400])

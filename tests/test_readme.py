@@ -56,6 +56,15 @@ def test_scan_prints_what_is_shown(tmp_path):
     assert shown(scan(tmp_path / "prices.csv").pairs, 20).to_string(index=False).startswith(printed)
 
 
+def test_a_run_of_each_report_is_kept():
+    "With the parameters that its template has now: who changes them makes the runs again (results/examples/reports/README.md)."
+    import json
+    from leadlag.reports import parameters, templates
+    kept = {p.parent.name: json.loads(p.read_text(encoding="utf-8"))["run"]["config"] for p in (ROOT / "results/examples/reports").glob("*/data_manifest.json")}
+    assert set(kept) == set(templates())
+    for name, config in kept.items(): assert set(config) - {"report"} == set(parameters(name)), name
+
+
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README): assert (ROOT / target).exists(), target
 
