@@ -6,9 +6,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 KATEX_FILES = ROOT / "leadlag/assets/katex"
 ORDER = ("Foundations", "Governance", "Statistics", "Markets", "Estimators", "Environment", "Online agents", "Meta-learning", "Offline learning",
-         "Benchmarks", "Reports and command line", "Tutorials", "Reports")
+         "Benchmarks", "Reports and command line", "Tutorials", "How to", "Reports")
 GROUPS = {"governance": "Governance", "stats": "Statistics", "markets": "Markets", "estimators": "Estimators", "agents": "Online agents",
           "meta_rl": "Meta-learning", "offline_rl": "Offline learning", "benchmarks": "Benchmarks"}  # packages; single modules go by number
+FOLDERS = {"tutorials": "Tutorials", "howto": "How to", "reports": "Reports"}
 DECADES = {0: "Foundations", 1: "Governance", 2: "Markets", 3: "Estimators", 4: "Environment", 8: "Reports and command line", 9: "Reports and command line"}
 
 
@@ -104,7 +105,7 @@ def process(path, folder):
 def group(page):
     "The sidebar section of a page."
     path, package = page["path"], page["module"].split(".")[0]
-    if path.parent.name in ("tutorials", "reports"): return path.parent.name.capitalize()
+    if path.parent.name in FOLDERS: return FOLDERS[path.parent.name]
     if "." in page["module"] and package in GROUPS: return GROUPS[package]
     number = re.match(r"\d", path.name)
     return DECADES.get(int(number[0]), "More") if number else ""
