@@ -26,6 +26,7 @@ if not (getattr(sys, "argv", None) and _is_command()): _register()  # Gymnasium 
 _LAZY = {"LeadLagEnv": "env", "LeadLagVectorEnv": "env", "EnvSpec": "engine.spec", "Regime": "markets.regimes",
          "LeadLagUniverseEnv": "universe_env", "LeadLagUniverseVectorEnv": "universe_env", "UniverseSpec": "universe_market",
          "simulate": "markets.synthetic", "simulate_universe": "universe_panel", "read_prices": "markets.historical", "scan": "scanning", "verify": "governance.provenance",
+         "compare": "comparing", "index": "run_index:read_index", "play": "backtest",
          "lead_lag": "estimators.lead_lag", "lead_lag_matrix": "estimators.lead_lag", "rolling_lead_lag": "estimators.lead_lag",
          "LeadLag": "estimators.result", "LeadLagMatrix": "estimators.result", "notice": "estimators.notice"}
 __all__ = sorted(_LAZY)
@@ -35,7 +36,8 @@ def __getattr__(name):
     "Public names, imported when they are first used."
     if name not in _LAZY: raise AttributeError(f"module 'leadlag' has no attribute {name!r}")
     from importlib import import_module
-    return getattr(import_module(f"leadlag.{_LAZY[name]}"), name)
+    module, _, there = _LAZY[name].partition(":")  # "module", or "module:name" where it is called otherwise there
+    return getattr(import_module(f"leadlag.{module}"), there or name)
 
 
 def __dir__(): return sorted([*globals(), *_LAZY])

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FOREST', 'Run', 'read_run', 'expand', 'group_runs', 'settings_apart', 'contenders', 'Comparison', 'plot_scores',
-           'plot_differences', 'compare', 'Compare', 'in_text', 'in_plain', 'compared_groups', 'compare_runs']
+           'plot_differences', 'compare_rows', 'compare', 'Compare', 'in_text', 'in_plain', 'compared_groups',
+           'compare_runs']
 
 # %% ../nbs/85_comparing.ipynb #530c9759
 import glob, os
@@ -183,8 +184,8 @@ class Comparison:
         return what + ("; ".join(f"{r.a} − {r.b} {_among(r)} (n={r.n})" for r in d.itertuples()) or "no seeds in common")
 
     def _repr_html_(self):
-        tables = [t.round(4).to_html(index=False) for t in (self.scores, self.differences) if t is not None]
-        return "\n".join(tables) if tables else self.grid.round(4).to_html(na_rep="missing")
+        tables = [t.round(4).to_html(index=False) for t in (self.scores, self.differences) if t is not None] or [self.grid.round(4).to_html(na_rep="missing")]
+        return "\n".join([card(repr(self)), *(card(f"Note: {note}.") for note in self.notes), *tables])
 
     def plot(self, axes_=None): # three Axes
         "Forest of scores, forest of paired differences, profiles."
@@ -240,7 +241,7 @@ def _holes(grid, names):
     return told
 
 # %% ../nbs/85_comparing.ipynb #86843372
-def compare(
+def compare_rows(
     rows,            # tidy rows in which `policy` names the contender; the first is set against the others
     metric="ratio",  # what is compared
     where={},        # {column: value}: only these rows
@@ -265,6 +266,19 @@ def compare(
         i = probability_of_improvement(*(sides[::-1] if lower else sides), level=options.get("level", .95)); better.append((names[0], other, i.value, i.low, i.high, i.n))
     empty = pd.DataFrame(columns=["task", "a", "b", "iqm", "ci_low", "ci_high", "n"])
     return Comparison(metric, names, grid, found, pd.concat(lines, ignore_index=True) if lines else empty, pd.DataFrame(better, columns=["a", "b", "value", "low", "high", "n"]), profiles(grid, lower=lower, **options), tuple(told), lower=lower)
+
+# %% ../nbs/85_comparing.ipynb #6f448320
+def compare(
+    *runs,           # run folders; trainings of the same settings are seeds of one contender; a pattern, or a folder of runs, is one
+    policies=(),     # which policies, where a run holds several; the first is set against the others
+    metric="ratio",  # which of the metrics of the rows
+    where={},        # {column: value}, to choose rows
+    lower=False,     # smaller values are better
+    **options,       # level, n_boot, seed: as for `stats.aggregate.interval`
+) -> Comparison:
+    "Two or more finished runs, or policies of one, on identical seeds."
+    groups = group_runs(map(str, runs))
+    return compare_rows(contenders(groups, policies), metric, where, lower, settings_apart(groups), **options)
 
 # %% ../nbs/85_comparing.ipynb #08593c4f
 @dataclass(frozen=True)
@@ -309,7 +323,7 @@ def compared_groups(config: Compare) -> tuple: # groups of runs, `Comparison`
     pairs = [text.partition("=") for text in config.where]
     if bad := [text for text, (_, equals, _) in zip(config.where, pairs) if not equals]: raise UsageError(f"where is {bad[0]!r}: write column=value")
     groups = group_runs(config.runs)
-    return groups, compare(contenders(groups, config.policies), config.metric, {k.strip(): v.strip() for k, _, v in pairs}, config.lower, settings_apart(groups), level=config.level)
+    return groups, compare_rows(contenders(groups, config.policies), config.metric, {k.strip(): v.strip() for k, _, v in pairs}, config.lower, settings_apart(groups), level=config.level)
 
 def compare_runs(
     config: Compare,

@@ -122,16 +122,21 @@ class RunIndex:
         cells = ("".join(f"<td>{safe(v)}</td>" for v in (r.folder, r.title, r.outcome.kind, "" if r.outcome.score is None else f"{r.outcome.score:.3f}", r.made[:10], r.state)) for r in self.rows)
         return "<table><tr>" + "".join(f"<th>{h}</th>" for h in ("folder", "title", "kind", "score", "made", "manifest")) + "</tr>" + "".join(f"<tr>{c}</tr>" for c in cells) + "</table>"
 
+    def write(self, path=None) -> Path:
+        "The page over all of them, into a file that ends in .html; None: index.html in the folder."
+        out = free_page(path or self.root / "index.html")
+        return write_atomic(out, page(self, os.path.relpath(self.root.resolve(), out.resolve().parent)))
+
     def plain(self) -> list: # of dictionaries
         "The rows as JSON holds them."
         return [asdict(r) | {"settings": dict(r.settings)} for r in self.rows]
 
 def read_index(
-    root,       # a folder
+    root=None,  # a folder; None: results, or LEADLAG_RESULTS
     check=True, # verify every run
 ) -> RunIndex:
     "Every run below a folder, newest first."
-    found, skipped = find_runs(root); root = Path(root)
+    root = Path(root or results_dir()); found, skipped = find_runs(root)
     rows = {r.folder: r for r in (read_run(run, root, check) for run in found)}
     bad = [name for name, r in rows.items() if r.state in ("changed", "unreadable")]
     for name, r in rows.items():
@@ -259,8 +264,8 @@ def free_page(
 def index(config: Index):
     "One page over all runs below a folder: figures, settings, and whether each is as its manifest says."
     root = Path(config.folder) if config.folder else results_dir(); out = None
-    if config.output or not config.json: out = free_page(config.output or root / "index.html")
+    if config.output or not config.json: out = free_page(config.output or root / "index.html") # refused before anything is read
     began = time.perf_counter(); found = read_index(root, config.verify)
-    if out: write_atomic(out, page(found, os.path.relpath(root.resolve(), out.resolve().parent)))
+    if out: found.write(out)
     say(f"{found!r} in {time.perf_counter() - began:.1f} s")
     print(dumps(found.plain()).encode("utf-8", "replace").decode() if config.json else out, end="" if config.json else "\n")

@@ -10,7 +10,7 @@ import pytest
 from leadlag.cli import ABOUT, EXAMPLES, help_text, main
 from leadlag.command import as_words, bare, parse
 from leadlag.completion import flags
-from leadlag.core import UsageError
+from leadlag.core import UsageError, records
 from leadlag.verbs import VERBS
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +56,16 @@ def test_environments_are_registered_for_everybody_else(order, tmp_path):
     "The command leaves this out; a program of one's own gets it in whatever order it imports."
     done = run("-c", f"{order}; print(gym.spec('leadlag/LeadLag-v0').entry_point, gym.spec('leadlag/LeadLagUniverse-v0').entry_point)", command=[sys.executable], cwd=tmp_path)
     assert done.stdout == "leadlag.env:LeadLagEnv leadlag.universe_env:LeadLagUniverseEnv\n", done.stderr
+
+def test_every_public_name_is_there():
+    "Each is imported when it is first used; those that read runs say the same as the verbs."
+    import leadlag as ll
+    assert {"scan", "compare", "index", "verify", "play"} <= set(ll.__all__) <= set(dir(ll)) and all(callable(getattr(ll, name)) for name in ll.__all__)
+    chosen = {"split": "held-out", "kappa": 0}; two = ("PPO, belief", "best fixed lookback")
+    said = typed("compare", ROOT / "results/policies", "--policies", *two, "--where", *(f"{k}={v}" for k, v in chosen.items()), "--json")[0]
+    ours = ll.compare(ROOT / "results/policies", policies=two, where=chosen)
+    assert json.loads(said)["differences"] == records(ours.differences) and "<table" in ours._repr_html_()
+    assert [r["folder"] for r in json.loads(typed("index", ROOT / "results/examples", "--json")[0])] == [r.folder for r in ll.index(ROOT / "results/examples").rows]
 
 def test_ten_minutes_of_a_researcher(tmp_path):
     "As printed for people who come from Gymnasium, without an import of ours."
