@@ -137,8 +137,10 @@ def standing(rows, rival, split): # "ahead of", "behind" or "level with"
 
 def coverage_words(seeds): # number of seeds
     "How far a bootstrap interval over so few seeds can be trusted."
-    known = max((n for n in COVERAGE if n <= seeds), default=3)
-    return f"brackets are bootstrap intervals, which at {known} seeds hold the truth {COVERAGE[known]:.0%} of the time and not 95%".replace("%", " %")
+    near = sorted({max((n for n in COVERAGE if n <= seeds), default=3), min((n for n in COVERAGE if n >= seeds), default=20)})
+    if len(near) > 1: said = f"hold the truth of {near[0]} seeds {COVERAGE[near[0]]:.0%} of the time, of {near[1]} {COVERAGE[near[1]]:.0%}, and not 95%; these are {seeds}"
+    else: said = f"at {near[0]} seeds hold the truth {COVERAGE[near[0]]:.0%} of the time and not 95%"
+    return f"brackets are bootstrap intervals, which {said}".replace("%", " %")
 
 # %% ../nbs/86_findings.ipynb #1a40bd0b
 def online_words(
