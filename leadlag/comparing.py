@@ -85,7 +85,7 @@ def expand(text) -> list: # of folders with a manifest
     if not found: raise UsageError(f"{text} {'holds no finished run' if path.exists() else 'does not exist'}: give folders with a {MANIFEST}, or a pattern of some in quotation marks")
     return found
 
-# %% ../nbs/85_comparing.ipynb #ef3a838d
+# %% ../nbs/85_comparing.ipynb #49eefa76
 def _label(runs):
     "What the names of folders have in common."
     return os.path.commonprefix([r.folder.resolve().name for r in runs]).rstrip("_-. ") or runs[0].folder.resolve().name
@@ -102,7 +102,7 @@ def group_runs(arguments) -> list: # of (label, runs)
     groups, loose = [], {}
     for text in arguments:
         runs = [read_run(p) for p in expand(text)]
-        if len(runs) > 1: groups.append((None if glob.has_magic(str(text)) else Path(text).name, runs))
+        if len(runs) > 1: groups.append((None if glob.has_magic(str(text)) and not Path(text).exists() else Path(text).name, runs))
         elif not runs[0].training: groups.append((runs[0].folder.resolve().name, runs))
         else:
             key = dumps(runs[0].settings)
@@ -300,7 +300,7 @@ def in_plain(c: Comparison) -> dict:
     return {"metric": c.metric, "contenders": list(c.names), "notes": list(c.notes), "refused": c.refused or None, "grid": rows(cells),
             **{name: rows(getattr(c, name)) for name in ("scores", "differences", "improvement", "profiles")}}
 
-# %% ../nbs/85_comparing.ipynb #6d8b2a57
+# %% ../nbs/85_comparing.ipynb #540d9c4d
 def compared_groups(config: Compare) -> tuple: # groups of runs, `Comparison`
     "What the settings ask for; `UsageError` where there is nothing to compare."
     if config.output and Path(config.output).suffix not in (".png", ".svg"): raise UsageError(f"output is {config.output}: give a file that ends in .png or .svg")
@@ -316,9 +316,12 @@ def compare_runs(
     write=lambda: None, # writes a page about it, and returns its path
 ):
     "Two or more finished runs, or policies of one, on identical seeds: differences, how often, profiles, and what is missing."
-    _, c = compared_groups(config); page = write()
+    _, c = compared_groups(config); page = None
     for note in c.notes: say(f"note: {note}")
-    if config.json: print(dumps(in_plain(c) | {"report": page and str(page)}), end="")
-    else: print(*filter(None, (in_text(c), page)), sep="\n")
+    if not config.json: print(in_text(c), flush=True)
+    try: page = write()
+    finally: # a page that fails costs no table
+        if config.json: print(dumps(in_plain(c) | {"report": page and str(page)}), end="")
+    if page and not config.json: print(page)
     if c.refused: raise UsageError(f"{c.refused}, each in a folder of its own, and name each contender by a pattern in quotation marks")
     if config.output: say(f"drawn: {save_figure(c.plot(), config.output)}")
