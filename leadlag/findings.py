@@ -8,7 +8,7 @@ __all__ = ['PPO', 'FIXED', 'FILTER', 'COLOUR', 'SHADES', 'COVERAGE', 'KNOWN_AS',
            'ratio_of', 'verdict_of', 'transfer_words', 'gap_words', 'offline_words', 'offline_table', 'plot_offline',
            'bases', 'locate', 'Findings', 'read_findings', 'provenance', 'bullets', 'sections', 'first_screen']
 
-# %% ../nbs/86_findings.ipynb #3bdcf7d0
+# %% ../nbs/86_findings.ipynb #275deefc
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from .core import COLOURS, UsageError, axes, card, read_json, seed_for
 from .estimators.regime_filter import run_filter
 from .markets.synthetic import simulate
 from .offline_rl.train_offline import plot_accuracies, plot_gap
+from .report_page import literal
 from .stats.aggregate import aggregate, iqm, tidy
 from .engine.spec import EnvSpec
 
@@ -137,8 +138,10 @@ def standing(rows, rival, split): # "ahead of", "behind" or "level with"
 
 def coverage_words(seeds): # number of seeds
     "How far a bootstrap interval over so few seeds can be trusted."
-    known = max((n for n in COVERAGE if n <= seeds), default=3)
-    return f"brackets are bootstrap intervals, which at {known} seeds hold the truth {COVERAGE[known]:.0%} of the time and not 95%".replace("%", " %")
+    near = sorted({max((n for n in COVERAGE if n <= seeds), default=3), min((n for n in COVERAGE if n >= seeds), default=20)})
+    if len(near) > 1: said = f"hold the truth of {near[0]} seeds {COVERAGE[near[0]]:.0%} of the time, of {near[1]} {COVERAGE[near[1]]:.0%}, and not 95%; these are {seeds}"
+    else: said = f"at {near[0]} seeds hold the truth {COVERAGE[near[0]]:.0%} of the time and not 95%"
+    return f"brackets are bootstrap intervals, which {said}".replace("%", " %")
 
 # %% ../nbs/86_findings.ipynb #1a40bd0b
 def online_words(
@@ -287,7 +290,7 @@ def read_findings(
     return Findings(folder, about, {s: table(f"ppo_{s}/learning_curve.csv") for s in about["ppo_seeds"]}, tidy(table("policies/rows.csv")),
                     table("meta/meta_analysis.csv"), read_json(folder / "offline/offline_results.json"), table("offline/offline_vs_online.csv"), history)
 
-# %% ../nbs/86_findings.ipynb #c7cfec21
+# %% ../nbs/86_findings.ipynb #9a746558
 def provenance(
     about,  # of `Findings`
 ) -> dict:  # {what: words}
@@ -310,5 +313,6 @@ def first_screen(
 ) -> str:      # Markdown
     "Verdicts, where the numbers come from, and what was dropped."
     f = findings
-    parts = {"What was found": f.verdicts().items(), "Where the numbers come from": provenance(f.about).items(), "What was dropped": f.dropped()}
+    as_said = lambda pairs: [(literal(k), literal(v)) for k, v in pairs] # names of columns are in them
+    parts = {"What was found": as_said(f.verdicts().items()), "Where the numbers come from": provenance(f.about).items(), "What was dropped": as_said(f.dropped())}
     return sections(parts)

@@ -20,7 +20,7 @@ def expected_maximum(
     from scipy.stats import norm
     at_least(1, trials=trials)
     if trials == 1: return 0.
-    return float((1 - np.euler_gamma) * norm.ppf(1 - 1 / trials) + np.euler_gamma * norm.ppf(1 - 1 / (trials * np.e)))
+    return max(0., float((1 - np.euler_gamma) * norm.ppf(1 - 1 / trials) + np.euler_gamma * norm.ppf(1 - 1 / (trials * np.e))))
 
 # %% ../../nbs/17_stats.selection.ipynb #b0628f46
 def deflated_sharpe(
