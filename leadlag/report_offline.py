@@ -7,7 +7,7 @@ __all__ = ['NEEDS', 'ALSO', 'KIND', 'CALLED', 'Learnt', 'Offline', 'read_learnt'
            'read_offline', 'left_out', 'tiny_offline', 'plot_worth', 'worth_table', 'plot_estimates', 'estimate_words',
            'behaviour_words', 'learnt_words', 'copy_words', 'verdicts']
 
-# %% ../nbs/88_report_offline.ipynb #3c1f04fa
+# %% ../nbs/88_report_offline.ipynb #950187b0
 import os, re, tempfile
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from .offline_rl.evaluate import GOAL
 from .offline_rl.log_trajectories import LogTrajectories, log_trajectories
 from .offline_rl.store import open_store, recorded_sha256
 from .offline_rl.train_offline import RESULTS, TrainOffline, read_log, train_offline
+from .report_page import literal
 from .report_parts import Run, compared, joined, open_run, typed_runs
 from .study import held_back
 
@@ -98,7 +99,7 @@ def section(card, title): # text below a heading of a card
     found = re.search(rf"^## {re.escape(title)}\n+(.*?)(?=^## |\Z)", card, re.M | re.S)
     return found[1].strip() if found else ""
 
-# %% ../nbs/88_report_offline.ipynb #930136bb
+# %% ../nbs/88_report_offline.ipynb #5966b83c
 def read_offline(
     text,       # folders of runs, apart by commas, patterns among them
     dataset="", # the log; empty: where the manifest says
@@ -117,7 +118,7 @@ def read_offline(
 
 def left_out(learnt): # of (heading, why)
     "What the files of the runs do not hold."
-    lone = [l.run.typed for l in learnt if l.versus is None]
+    lone = [literal(l.run.typed) for l in learnt if l.versus is None]
     if lone: yield "Online", f"{joined(lone)} {'was' if len(lone) == 1 else 'were'} not compared with an online run, so that gap is left out: train with --online-summary"
     if learnt[0].results["teacher_ratio"] is None: yield "Behaviour", "whoever made the log cannot be played again, so their worth is left out"
     empty = [n for l in learnt for n in l.estimates[l.estimates["value"].isna()]["estimator"]]
@@ -195,7 +196,7 @@ def estimate_words(l) -> str:
     held = int(((asked["low"] <= truth) & (truth <= asked["high"])).sum())
     return f"{'The clone' if l.clone else l.name} is worth {truth:.2f} % an episode; of the estimates from the log {silent}, and the intervals of {held} of the {len(asked)} that answer hold that"
 
-# %% ../nbs/88_report_offline.ipynb #ee91f758
+# %% ../nbs/88_report_offline.ipynb #e8fadbba
 def behaviour_words(r) -> str:
     "A learner against whoever made the log."
     if r["gap_to_teacher"] is None: return "has no behaviour to stand beside, which cannot be played or earned as good as nothing"
@@ -205,7 +206,7 @@ def behaviour_words(r) -> str:
 
 def learnt_words(l, name) -> str:
     "What a learner is worth."
-    r = l.results; noise = " with {:.0f} % noise".format(100 * r["noise"]) if r["noise"] else ""; who = f"{'The ' if l.clone else ''}{name}, from {r['train_episodes']} episodes of {r['teacher']}{noise}"
+    r = l.results; noise = " with {:.0f} % noise".format(100 * r["noise"]) if r["noise"] else ""; who = f"{'The ' if l.clone else ''}{name}, from {r['train_episodes']} episodes of {literal(r['teacher'])}{noise}"
     kept = "was not played" if r["ratio"] is None else f"keeps {r['ratio']:.3f} [{r['ratio_ci_low']:.3f}, {r['ratio_ci_high']:.3f}] of the oracle's score and {behaviour_words(r)}"
     return f"{who}, {kept}." + ("" if l.versus is None else f" {gap_words(l.versus.iloc[0])}.")
 
@@ -217,6 +218,6 @@ def copy_words(l) -> str:
 
 def verdicts(o) -> list: # of (heading, sentence)
     "Every learner, how well it copies, and whether the log could have told."
-    words = [(name[0].upper() + name[1:], learnt_words(l, name)) for name, l in zip(o.names(), o.learnt)]
+    words = [(literal(name[0].upper() + name[1:]), learnt_words(l, literal(name))) for name, l in zip(o.names(), o.learnt)]
     words += [("Copying", copy_words(l)) for l in o.learnt if l.clone][:1]
     return words + [("Estimates", estimate_words(o.learnt[0]))]

@@ -259,7 +259,7 @@ def given(
         if (base / prices).is_file(): return base / prices
     return prices
 
-# %% ../nbs/87_scanning.ipynb #f42b13c0
+# %% ../nbs/87_scanning.ipynb #19550f18
 USUAL = {"max_lag": None, "share": .6, "seed": 0, "n_null": 200, "columns": None, "kind": "levels"} # what a command need not say
 
 def again(
@@ -282,13 +282,14 @@ def first_screen(
     "Verdicts with their intervals, where the numbers come from, what was dropped."
     from leadlag.findings import provenance, sections
     from leadlag.governance.dataset import run_record
+    from leadlag.report_page import literal
     s = scan.settings; about = {"run": run_record(".", config=s, seed=s["seed"]), "ppo_seeds": ()}
     data = f"{scan.prices.name}: {len(scan.prices.columns)} columns, {row_label(scan.index[0])} to {row_label(scan.index[-1])}, {len(scan.index)} returns"
     how = f"found in {span(scan.index, scan.inside)}; {s['max_lag']} bars left out; judged in {span(scan.index, scan.outside)}; lags to {s['max_lag']}, {s['n_null']} draws of chance a pair"
-    parts = {"What was found": {"Who leads": scan.verdict, "What it is worth": worth.verdict}.items(),
-             "Where the numbers come from": ({"Data": data, "Split": how} | provenance(about) | {"Seed": f"{s['seed']}, of the draws of chance"}).items()}
+    parts = {"What was found": {"Who leads": literal(scan.verdict), "What it is worth": literal(worth.verdict)}.items(),
+             "Where the numbers come from": ({"Data": literal(data), "Split": how} | provenance(about) | {"Seed": f"{s['seed']}, of the draws of chance"}).items()}
     odd = [f"{n} thing{'s' * (n != 1)} looked odd and {'are' if n != 1 else 'is'} listed under *Data quality*"] if (n := len(scan.prices.findings)) else []
-    return sections(parts) + "\n\n## What was dropped\n\n" + ("\n".join(f"- {w[0].upper()}{w[1:]}." for w in [*dropped_words(scan.prices), *[scan.matrix.note] * bool(scan.matrix.note), *odd]) or "Nothing.")
+    return sections(parts) + "\n\n## What was dropped\n\n" + ("\n".join(f"- {w[0].upper()}{w[1:]}." for w in [*map(literal, dropped_words(scan.prices)), *[scan.matrix.note] * bool(scan.matrix.note), *odd]) or "Nothing.")
 
 def write_report(
     scan, path, execution_lag=1, cost_bp=5., # as for `Scan.report`
