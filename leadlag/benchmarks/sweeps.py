@@ -47,7 +47,7 @@ def timed(kind, at_once, **how) -> dict: # of a row
     if done.failed: raise LeadLagError(f"a cell of {kind.name!r} failed ({next(iter(done.failed.values()))}): there is nothing to measure")
     return {"cell": kind.name, "workers": at_once, "cells": len(cells), "seconds": seconds}
 
-# %% ../../nbs/80_benchmarks.sweeps.ipynb #7c2c93b4
+# %% ../../nbs/80_benchmarks.sweeps.ipynb #888c8570
 def on_pool(kinds, sizes, k) -> list: # of rows
     "Round `k`: one sweep with so many workers."
     return [{"how": "one sweep", "round": k} | timed(kind, n, workers=n) for n in sizes for kind in kinds if k < kind.rounds]
@@ -69,7 +69,8 @@ def as_array(kind, sizes, k) -> list: # of rows
             jobs = [subprocess.Popen([sys.executable, "-c", SHARE, dumps(a, None)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for a in asked]
             for job in jobs: job.stdout.readline()
             start = time.monotonic()
-            for job in jobs: job.communicate("\n")
+            for job in jobs: print(file=job.stdin, flush=True)
+            for job in jobs: job.wait(), job.stdin.close(), job.stdout.close()
             took = time.monotonic() - start
             if any(job.returncode for job in jobs) or collect(kind.function, cells, folder).missing: raise LeadLagError("a job of the array failed: there is nothing to measure")
             rows.append({"how": "array of jobs", "round": k, "cell": kind.name, "workers": n, "cells": len(cells), "seconds": took})
