@@ -291,6 +291,7 @@ def first_screen(
     odd = [f"{n} thing{'s' * (n != 1)} looked odd and {'are' if n != 1 else 'is'} listed under *Data quality*"] if (n := len(scan.prices.findings)) else []
     return sections(parts) + "\n\n## What was dropped\n\n" + ("\n".join(f"- {w[0].upper()}{w[1:]}." for w in [*map(literal, dropped_words(scan.prices)), *[scan.matrix.note] * bool(scan.matrix.note), *odd]) or "Nothing.")
 
+# %% ../nbs/87_scanning.ipynb #d31aa091
 def write_report(
     scan, path, execution_lag=1, cost_bp=5., # as for `Scan.report`
 ) -> Path: # the page
