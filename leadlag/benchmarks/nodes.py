@@ -70,6 +70,8 @@ class Cluster:
         with socket.socket() as s: s.bind((host := HOME if apart else "127.0.0.1", 0)); port = s.getsockname()[1]
         self.address, self.scheduler = f"tcp://{host}:{port}", begin(folder, "scheduler", "--host", host, "--port", str(port), **more)
 
+    def __repr__(self): return f"Cluster({len(self.workers)} workers at {self.address})"
+
     def grow(self,
         n, # workers there shall be
         start=(), # (function, argument): called on each of them before it counts

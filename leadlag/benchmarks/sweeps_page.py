@@ -39,6 +39,8 @@ class SweepsRun:
 
     def sizes(self, what): return sorted(int(n) for n in set(self.costs[self.costs.what == what]["size"]))
 
+    def __repr__(self): return f"SweepsRun({len(self.rows)} measurements of throughput, {len(self.costs)} of costs, {self.config['cores']} cores)"
+
 def load_sweeps(folder) -> SweepsRun:
     "The tables of a finished run."
     return SweepsRun(*(pd.read_csv(Path(folder) / f"{name}.csv") for name in ("rows", "summary", "costs")), read_json(Path(folder) / "config.json"))
