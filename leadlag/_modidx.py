@@ -3434,6 +3434,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'leadlag.sweep._names': ('sweep.html#_names', 'leadlag/sweep.py'),
                                'leadlag.sweep._near': ('sweep.html#_near', 'leadlag/sweep.py'),
                                'leadlag.sweep._note': ('sweep.html#_note', 'leadlag/sweep.py'),
+                               'leadlag.sweep._short_folder': ('sweep.html#_short_folder', 'leadlag/sweep.py'),
                                'leadlag.sweep._threads': ('sweep.html#_threads', 'leadlag/sweep.py'),
                                'leadlag.sweep.cell_key': ('sweep.html#cell_key', 'leadlag/sweep.py'),
                                'leadlag.sweep.collect': ('sweep.html#collect', 'leadlag/sweep.py'),

@@ -7,7 +7,7 @@ __all__ = ['PRELOAD', 'ONE_THREAD', 'KINDS', 'AHEAD', 'TIMES', 'find', 'cell_key
            'guarded', 'Swept', 'read_cell', 'packed', 'keep', 'collect', 'Pace', 'read_shard', 'sweep']
 
 # %% ../nbs/12_sweep.ipynb #1cf896db
-import fcntl, hashlib, importlib, itertools, multiprocessing, os, signal, sys, tempfile, threading, time, traceback
+import fcntl, hashlib, importlib, itertools, multiprocessing.util, os, signal, sys, tempfile, threading, time, traceback
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,11 +54,20 @@ def start_server(
     preload=PRELOAD,  # modules that the children find imported, beside Dask's where this is a worker of it
 ):
     "Start the process that children are forked from, unless it is there; libraries in it have one thread."
+    _short_folder()
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     try: multiprocessing.get_context("forkserver").set_forkserver_preload([*preload, *({"distributed"} & sys.modules.keys())]), forkserver.ensure_running()
     finally:
         for name, value in before.items(): os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+@lru_cache(1)
+def _short_folder():
+    "Where TMPDIR is too long for the path of a socket (108 bytes on Linux), as a scheduler's scratch folder can be, the server's lies in /tmp, as in Python 3.14."
+    usual = tempfile.tempdir
+    if len(os.fsencode(tempfile.gettempdir())) > 70: tempfile.tempdir = "/tmp"
+    try: multiprocessing.util.get_temp_dir()
+    finally: tempfile.tempdir = usual
 
 def _leave_with(parent):
     "Wait for the end of the process that asked, then end this one and all that it has begun."

@@ -40,11 +40,11 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
 
-def until(true, seconds=20):
+def until(true, seconds=60, why=lambda: "it did not come true in time"):
     "Wait for something to become true."
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, "it did not come true in time"
+        assert time.monotonic() < end, why()
         time.sleep(.05)
 
 
@@ -59,10 +59,11 @@ def alive(pid):
 @pytest.mark.parametrize("how, status", [("SIGINT", 130), ("SIGTERM", 143)])
 def test_an_end_by_hand_leaves_nobody_behind(folder, how, status):
     "Ctrl-C reaches all of a terminal's processes, a scheduler's kill only the first; either way children and grandchildren end, and what was finished is kept."
-    (folder / "night.py").write_text(NIGHT); (folder / "scratch").mkdir()
-    night = subprocess.Popen([sys.executable, "night.py"], cwd=folder, env=os.environ | paths(folder) | {"TMPDIR": str(folder / "scratch")},
+    (folder / "night.py").write_text(NIGHT); (scratch := folder / "scratch that is too long for the path of a socket, as a scheduler's folder can be").mkdir()
+    night = subprocess.Popen([sys.executable, "night.py"], cwd=folder, env=os.environ | paths(folder) | {"TMPDIR": str(scratch)},
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    until(lambda: len([p for p in folder.glob("begun-*") if p.read_text().count(" ") == 2]) == 2)
+    def last_words(): night.kill(); return f"begun: {[p.name for p in folder.rglob('*')]}, said: {night.communicate()}"
+    until(lambda: len([p for p in folder.glob("begun-*") if p.read_text().count(" ") == 2]) == 2, why=last_words)
     begun = [int(pid) for path in folder.glob("begun-*") for pid in path.read_text().split()]
     assert len(set(begun)) == 5 and all(map(alive, begun))  # two cells, what each began, and the server both were forked from
     os.killpg(night.pid, signal.SIGINT) if how == "SIGINT" else night.terminate()
@@ -71,7 +72,7 @@ def test_an_end_by_hand_leaves_nobody_behind(folder, how, status):
     until(lambda: not any(map(alive, begun)), 5)
     cells = grid(i=list(range(9))); kept = collect("slow_cells:endless", cells, folder / "out")
     assert squares(kept) == [0, 1] and kept.missing == 7 and not kept.failed
-    assert not list((folder / "scratch").iterdir()) and not list((folder / "out").glob(".*"))
+    assert not list(scratch.iterdir()) and not list((folder / "out").glob(".*"))
 
 
 # ---- several machines
