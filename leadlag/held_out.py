@@ -79,12 +79,12 @@ def find_and_hold(
     seed=0, n_null=200, # of the chance windows; how many a pair
 ) -> tuple: # table of pairs (COLUMNS), strongest evidence first; `LeadLagMatrix` of the first part; the two slices of bars
     "Find pairs in the first part, look at each again in the second."
-    from scipy.stats import norm
+    from scipy.special import ndtr
     max_lag = whole(max_lag, "max_lag", 1); inside, outside = time_split(len(returns), max_lag, share)
     matrix = crosscorr_matrix(returns.iloc[inside], lags=max_lag, n_null=n_null, seed=seed); pairs = matrix.pairs
     first, second = (lagged_fit(returns.iloc[part], pairs) for part in (inside, outside))
     corr = pairs["sign"] * pairs["strength"]; wide = Z95 * first["error"]; t = pairs["sign"] * second["corr"] / second["error0"]
     table = pairs[["leader", "follower", "lag", "p", "q", "n", "mutual"]].assign(
         corr=corr, ci_low=(corr - wide).clip(-1), ci_high=(corr + wide).clip(upper=1), corr_oos=second["corr"], n_oos=second["n"],
-        p_oos=norm.sf(t), holds_oos=pairs["sign"] * second["corr"] > 0)
+        p_oos=ndtr(-t), holds_oos=pairs["sign"] * second["corr"] > 0)
     return table[COLUMNS], matrix, inside, outside

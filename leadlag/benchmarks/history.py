@@ -143,8 +143,8 @@ def profit_words(
     elif net.high < 0: words = f"Traded {late} it loses: net {shown(net, ' %')} a bar after {bp:g} bp."
     else: words = f"Profit {late} is not proven: net {shown(net, ' %')} a bar after {bp:g} bp."
     rest = [r for m in dict.fromkeys(table.rows["model"]) if m not in (FIXED, LONG) and "shuffled" not in m and (r := table.get(m, "profit", "net", lag)) is not None]
-    from scipy.stats import norm
-    wider = norm.ppf(1 - .025 / (1 + len(rest))) / norm.ppf(.975)
+    from scipy.special import ndtri
+    wider = ndtri(1 - .025 / (1 + len(rest))) / ndtri(.975)
     clear = [r for r in rest if r.value - wider * (r.value - r.low) > 0]
     if not clear: return words
     best = max(clear, key=lambda r: r.value)

@@ -9,6 +9,7 @@ __all__ = ['links', 'place', 'plot_network', 'plot_clusters']
 import numpy as np, pandas as pd
 from ..core import COLOURS, DataError, UsageError, axes
 from .base import whole
+from .ranking import potential
 
 # %% ../../nbs/36_estimators.network.ipynb #448dbc54
 def _from_table(table):
@@ -33,7 +34,6 @@ def links(
     if "mutual" in found: found = found[~found.mutual]
     found = found.sort_values("strength", ascending=False, kind="stable", ignore_index=True); left = max(0, len(found) - whole(most, "most", 1))
     found = found.head(most)[["leader", "follower", "strength", "sign", "lag"]]
-    from leadlag.estimators.cluster import potential  # with it comes scikit-learn's clustering, which nobody who draws nothing need wait for
     flow = np.zeros((len(names),)*2); i, j = (np.array([names.index(n) for n in found[c]], dtype=int) for c in ("leader", "follower"))
     np.add.at(flow, (i, j), found.strength.to_numpy()); flow -= flow.T
     return found, pd.Series(potential(flow), index=names).sort_values(ascending=False, kind="stable"), left

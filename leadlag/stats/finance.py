@@ -102,7 +102,7 @@ def sharpe_interval(
     level=.95, n_boot=1000, seed=0, # coverage asked for; resamples; seed of the resampling
 ) -> Interval:      # n counts bars
     "Sharpe ratio, or the difference of two, with an interval that allows for dependence and heavy tails."
-    from scipy.stats import norm
+    from scipy.special import ndtri
     if method not in ("hac", "bootstrap"): raise UsageError(f"unknown method {method!r}: give hac or bootstrap")
     if not 0 < level < 1: raise UsageError(f"level is {level}: give a share between 0 and 1, such as .95")
     if against is not None and np.shape(against) != np.shape(returns): raise UsageError(f"the two series have {np.shape(returns)} and {np.shape(against)} bars: give returns of the same bars")
@@ -110,7 +110,7 @@ def sharpe_interval(
     n = len(table); lags = default_lags(n) if lags is None else lags
     value, psi = _ratios(table)
     error = max(long_run_variance(psi, lags) / n, 1e-300) ** .5
-    if method == "hac": wide = norm.ppf((1 + level) / 2)
+    if method == "hac": wide = ndtri((1 + level) / 2)
     else:
         if n < 3 * (lags + 1): raise UsageError(f"{n} bars hold fewer than 3 blocks of {lags + 1}: give fewer lags, or method='hac'")
         wide = float(np.quantile(np.abs(_pivots(table, value, lags + 1, n_boot, np.random.default_rng(seed))), level))
@@ -144,8 +144,8 @@ def probabilistic_sharpe(
     sharpe, n, skew=0., kurtosis=3., benchmark=0., # as for `sharpe_score`
 ) -> float:
     "Probability that the true Sharpe ratio exceeds the benchmark (Bailey and López de Prado, 2012)."
-    from scipy.stats import norm
-    return float(norm.cdf(sharpe_score(sharpe, n, skew, kurtosis, benchmark)))
+    from scipy.special import ndtr
+    return float(ndtr(sharpe_score(sharpe, n, skew, kurtosis, benchmark)))
 
 def minimum_track_record(
     sharpe,                  # the ratio a bar
@@ -153,10 +153,10 @@ def minimum_track_record(
     benchmark=0., level=.95, # what it is to exceed, and how surely
 ) -> float: # bars; infinite where the ratio does not exceed the benchmark
     "Bars after which the probabilistic Sharpe ratio reaches the level."
-    from scipy.stats import norm
+    from scipy.special import ndtri
     if not .5 < level < 1: raise UsageError(f"level is {level}: give a share between one half and 1, such as .95")
     if sharpe <= benchmark: return float("inf")
-    return float(1 + (_spread(sharpe, skew, kurtosis) * norm.ppf(level) / (sharpe - benchmark)) ** 2)
+    return float(1 + (_spread(sharpe, skew, kurtosis) * ndtri(level) / (sharpe - benchmark)) ** 2)
 
 # %% ../../nbs/16_stats.finance.ipynb #21e14019
 def turnover(

@@ -17,10 +17,10 @@ def expected_maximum(
     trials, # how many
 ) -> float: # standard deviations
     "Expected maximum of so many independent standard normal numbers, by the approximation of Bailey and López de Prado."
-    from scipy.stats import norm
+    from scipy.special import ndtri
     at_least(1, trials=trials)
     if trials == 1: return 0.
-    return max(0., float((1 - np.euler_gamma) * norm.ppf(1 - 1 / trials) + np.euler_gamma * norm.ppf(1 - 1 / (trials * np.e))))
+    return max(0., float((1 - np.euler_gamma) * ndtri(1 - 1 / trials) + np.euler_gamma * ndtri(1 - 1 / (trials * np.e))))
 
 # %% ../../nbs/17_stats.selection.ipynb #b0628f46
 def deflated_sharpe(
