@@ -36,6 +36,7 @@ smoke: $(STAMP) ## the commands of the plan and the benchmarks of policies at re
 	bash tests/smoke.sh "$(CURDIR)/$(BIN)"
 
 docs: $(STAMP) ## build the site into _docs from the executed notebooks
+	@echo "some two minutes; the notebooks are shown as they were committed, not run"
 	$(BIN)/python docs/build.py
 
 bench: $(STAMP) ## measure all that is claimed of speed, others beside it (20 minutes)

@@ -28,6 +28,8 @@ def sentence(
     first, known = (parts or ["it was not understood"])[0], re.findall(r"(?:^|, )(--\w[\w-]*)", "\n".join(rows).partition("Perhaps you meant")[2], re.M)
     typed = re.search(r"--\w[\w-]*", first); near = difflib.get_close_matches(typed[0] if typed else "", known, 1, 0) or known[:1]
     for clumsy, plain in CLUMSY.items(): first = re.sub(clumsy, plain, first)
+    what, several, words = first.partition("options: ")  # a misspelt option's value stands among them
+    if options := [w for w in words.split(", ") if w.startswith("-")]: first = f"{what}{several}{', '.join(options)}"
     return f"{first[:1].lower()}{first[1:]}{f': did you mean {near[0]}?' if near else ''} ({prog} --help shows what it takes)"
 
 # %% ../nbs/02_command.ipynb #bc0969f4

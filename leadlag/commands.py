@@ -238,7 +238,7 @@ class ReportRun:
     output: str | None = None                                  # folder of the run; default: reports/NAME below results, or LEADLAG_RESULTS
     timeout: float | None = None                               # seconds for the whole report
     overwrite: bool = False                                    # replace an earlier run of that name
-    dry_run: bool = False                                      # say what would be run, as JSON, and stop
+    dry_run: bool = False                                      # say what would be run, as JSON, and stop; what it reads is not opened
 
 def report_run(config: ReportRun):
     "Run a report into a folder of its own: notebook, page and manifest; prints the page's path."

@@ -279,11 +279,11 @@ def in_text(c: Comparison, most=12) -> str:
     parts = [f"{c.metric}, {len(shared_tasks(c.grid))} task{'s' * (len(shared_tasks(c.grid)) != 1)}, {len(c.grid)} seed{'s' * (len(c.grid) != 1)}"]
     if c.scores is not None:
         wide = max(map(len, c.names)) + 2
-        parts.append("\n".join(["IQM over seeds and tasks", *(f"  {r.policy:{wide}}{r.iqm:.3f} [{r.ci_low:.3f}, {r.ci_high:.3f}]  n={r.n}" for r in c.scores.itertuples())]))
+        parts.append("\n".join(["IQM over seeds and tasks, all cells together (a table of policies averages each seed over tasks first)", *(f"  {r.policy:{wide}}{r.iqm:.3f} [{r.ci_low:.3f}, {r.ci_high:.3f}]  n={r.n}" for r in c.scores.itertuples())]))
         for b, d in c.differences.groupby("b", sort=False):
             wide = max(map(len, d["task"].head(most))) + 2
             parts.append("\n".join([f"{c.names[0]} − {b}, on identical seeds", *(f"  {r.task:{wide}}{_among(r)}  n={r.n}" for r in d.head(most).itertuples()), *([f"  and {len(d) - most} more tasks (--json)"] if len(d) > most else [])]))
-        parts.append("\n".join(["probability that one training is better than one of the other", *(f"  {r.a} over {r.b}  {r.value:.3f} [{r.low:.3f}, {r.high:.3f}]  n={r.n}" for r in c.improvement.itertuples())]))
+        parts.append("\n".join(["probability that one training is better than one of the other on the same task", *(f"  {r.a} over {r.b}  {r.value:.3f} [{r.low:.3f}, {r.high:.3f}]  n={r.n}" for r in c.improvement.itertuples())]))
     shared = shared_tasks(c.grid); met = c.grid.loc[:, c.grid.columns.get_level_values("task").isin(shared)].T.groupby(level="policy", sort=False)
     raw, title = (c.grid, "every seed") if c.refused and len(c.tasks) <= 8 else (met.mean().T.where(met.agg(lambda v: v.notna().all()).T.astype(bool)), "every seed, mean over tasks")
     return "\n\n".join([*parts, f"{title} (— is missing)\n" + "\n".join(f"  {line}" for line in raw.round(3).to_string(na_rep="—").splitlines())])

@@ -45,7 +45,7 @@ def choose(
     "The entry of `table` called `name`; `UsageError` with the nearest names where there is none."
     import difflib
     if name in table: return table[name] if hasattr(table, "keys") else name
-    near = difflib.get_close_matches(str(name), map(str, table), n=2)
+    near = difflib.get_close_matches(str(name), map(str, table), n=2) or [n for n in map(str, table) if str(name)[1:] and str(name) in n][:2]
     known = list(map(str, table)); more = f" and {len(known) - 40} more" if len(known) > 40 else ""
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(known[:40])}{more}"
     raise UsageError(f"unknown {what} {str(name)!r}: {hint}")

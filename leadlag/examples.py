@@ -44,5 +44,6 @@ def example(config: Example):
         if path.exists(): raise UsageError(f"{path} exists and is left as it is: give another folder")
     write_atomic(prices, example_prices().to_csv(lineterminator="\n")), write_json(nightly, NIGHTLY)
     print(prices, nightly, sep="\n")
-    say("JP follows US one bar later, AU follows GB over five bars, and nothing else is there to be found. Try")
-    for line in (f"leadlag scan {shlex.quote(str(prices))}", f"leadlag report run study -f {shlex.quote(str(nightly))}"): say(f"  {line}")
+    say("JP follows US one bar later, AU follows GB over five bars (the mean of its last five moves, so that any lag up to 5 can look strongest), and nothing else is there to be found. Try")
+    tries = {f"leadlag scan {shlex.quote(str(prices))}": "who leads whom", f"leadlag report run study -f {shlex.quote(str(nightly))}": "a page with the settings in that file, as every night (some minutes)"}
+    for line, what in tries.items(): say(f"  {line:<{max(map(len, tries))}}  # {what}")

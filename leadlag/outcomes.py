@@ -6,9 +6,10 @@
 __all__ = ['KINDS', 'MOST', 'PLUMBING', 'READERS', 'Headline', 'number', 'there', 'table', 'records_of', 'settings_of', 'outcome']
 
 # %% ../nbs/84_outcomes.ipynb #f0faf720
-import csv, math
+import csv, math, re
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from .core import DataError, LeadLagError, read_json
 
 # %% ../nbs/84_outcomes.ipynb #6b0061d6
@@ -86,6 +87,7 @@ def _training(folder, settings):
     "summary.csv of `train ppo`, of `meta train`, or of the timing."
     rows = table(folder, "summary.csv"); columns = set(rows[0]) if rows else set()
     if {"topic", "met"} <= columns: return _speed(rows)
+    if {"how", "workers", "median"} <= columns: return _throughput(rows)
     if {"metric", "split", "regime", "value"} <= columns:
         means = _figures((f"ratio, {r['split']}", r["value"]) for r in rows if r["metric"] == "ratio" and r["regime"] == "mean")
         return Headline("meta", means, series=_curve(folder), series_name="validation ratio", score=dict((f[:2] for f in means)).get("ratio, held-out"))
@@ -99,6 +101,11 @@ def _speed(rows):
     "How many targets of speed were met."
     met = [r["met"] for r in rows if r["met"] in ("True", "False")]
     return Headline("speed", words=f"{met.count('True')} of {len(met)} targets met")
+
+def _throughput(rows):
+    "Cells a minute of every way to make a sweep, at its best."
+    best = {how: max((r for r in rows if r["how"] == how), key=lambda r: number(r["median"]) or 0.) for how in dict.fromkeys(r["how"] for r in rows)}
+    return Headline("speed", _figures((f"cells a minute, {how}, {r['workers']} at a time", r["median"], r["min"], r["max"]) for how, r in best.items()), "medians, with the least and the most")
 
 # %% ../nbs/84_outcomes.ipynb #c44034a2
 def _recommender(folder, settings):
@@ -135,12 +142,20 @@ def _benchmark(folder, settings, most=5):
         words += "; targets: " + ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
     return Headline("benchmark", figures, words)
 
+def _report(folder, settings):
+    "What a report found first, from the notebook beside it."
+    if not there(folder, "report.ipynb") or (Path(folder) / "report.ipynb").stat().st_size > MOST: return Headline("report")
+    outputs = [o for c in read_json(Path(folder) / "report.ipynb")["cells"] for o in c.get("outputs", ())]
+    said = "\n".join("".join(o.get("data", {}).get("text/markdown", "")) for o in outputs)
+    first = re.sub(r"^- \*\*(.+?)\.\*\*", r"\1:", said.partition("## What was found")[2].strip().partition("\n")[0])
+    return Headline("report", words=shorten(re.sub(r"[*`\\]|<[^>]+>", "", first), 300, placeholder=" …"))
+
 def _history(folder, settings): return Headline("history", words=read_json(Path(folder) / "table.json")["verdict"])
 
 # %% ../nbs/84_outcomes.ipynb #5c4f22a0
 READERS = {  # file that shows it: reader of folder and settings
     "study.json": lambda *_: Headline("study", words="its parts have lines of their own"),
-    "report.html": lambda *_: Headline("report"),
+    "report.html": _report,
     "table.json": _history, "history.png": lambda *_: Headline("history", words="its sets of prices have lines of their own"),
     "offline_results.json": _offline, "meta_analysis.csv": _recommender, "aggregate.csv": _benchmark, "summary.csv": _training}
 

@@ -59,7 +59,7 @@ def read_words(
 
 # %% ../nbs/87_scanning.ipynb #d068c0da
 LEGEND = ("lag: bars; corr, ci_low, ci_high: in-sample, the 95 % interval robust and given this lag, so too kind to a lag that was searched for; q: p corrected for all pairs tried; "
-          "holds_oos: same sign out of sample (half of all false pairs would); corr_oos: at the same lag out of sample, p_oos: its one-sided p-value; a follower may be led by several that only move with its true leader: look at its strongest")
+          "holds_oos: same sign out of sample (half of all false pairs would), - where the pair was not found (q above 5 %) or is mutual; corr_oos: at the same lag out of sample, p_oos: its one-sided p-value; a follower may be led by several that only move with its true leader: look at its strongest")
 
 def shown(
     pairs,     # table of a scan
@@ -68,7 +68,7 @@ def shown(
     "The pairs in words and three digits; `mutual` is written where neither of a significant pair leads alone."
     pairs = pairs.head(len(pairs) if rows is None else rows); mark = np.where(pairs["mutual"] & (pairs["q"] <= .05), "mutual", ""); three = lambda c: pairs[c].map("{:.3g}".format)
     table = pairs.assign(**{c: three(c) for c in ("corr", "ci_low", "ci_high", "corr_oos")}, **{c: pairs[c].map(p_in_words) for c in ("p", "q", "p_oos")},
-                         holds_oos=np.where(pairs["holds_oos"], "yes", "no")).drop(columns=["mutual", "n_oos"])
+                         holds_oos=np.where(~found(pairs), "-", np.where(pairs["holds_oos"], "yes", "no"))).drop(columns=["mutual", "n_oos"])
     return table.assign(**{"": mark}) if (mark != "").any() else table
 
 def narrow(
@@ -76,7 +76,7 @@ def narrow(
 ) -> str: # HTML
     "The same with fewer columns, for a page."
     t = shown(pairs, rows); inside = [f"{r['corr']} [{r.ci_low}, {r.ci_high}]" for _, r in t.iterrows()]
-    table = pd.DataFrame({"leader": t["leader"], "follower": t["follower"], "lag": t["lag"], "in-sample [95 %]": inside, "q": t["q"], "out of sample": t["corr_oos"], "p": t["p_oos"]})
+    table = pd.DataFrame({"leader": t["leader"], "follower": t["follower"], "lag": t["lag"], "in-sample [95 %]": inside, "q": t["q"], "out of sample": t["corr_oos"], "p out of sample": t["p_oos"]})
     return f'<div style="white-space: nowrap">{table.to_html(index=False)}</div>'
 
 # %% ../nbs/87_scanning.ipynb #905a7926
@@ -112,7 +112,7 @@ def plot_holds(
 ):           # Axes
     "Correlation in-sample against the same pair's, at the same lag, out of sample."
     ax = axes(ax, figsize=(4.6, 4)); some, kept = found(scan.pairs), scan.pairs["holds_oos"]
-    for rows, colour, label, size in ((~some, "0.75", "not found, or mutual", 8), (some & kept, COLOURS[0], "found, keeps its sign", 22), (some & ~kept, COLOURS[1], "found, changes its sign", 22)):
+    for rows, colour, label, size in ((~some, "0.6", "not found, or mutual", 8), (some & kept, COLOURS[0], "found, keeps its sign", 22), (some & ~kept, COLOURS[1], "found, changes its sign", 22)):
         if rows.any(): ax.scatter(scan.pairs.loc[rows, "corr"], scan.pairs.loc[rows, "corr_oos"], s=size, color=colour, label=f"{label}: {rows.sum()}", lw=0, zorder=2 + (size > 8))
     top = 1.1 * max(.1, np.nanmax(np.abs(scan.pairs[["corr", "corr_oos"]].to_numpy())))
     ax.plot([-top, top], [-top, top], color="0.5", lw=.8, ls=":"); ax.axhline(0, color="0.4", lw=.6); ax.axvline(0, color="0.4", lw=.6)
