@@ -185,8 +185,9 @@ def href(
 
 def _figure(name, value, low, high):
     "A figure as an item of a list."
-    ends = "" if low is None or high is None else f" <small>[{low:.3g}, {high:.3g}]</small>"
-    return f"<li><span>{safe(name, 80)}</span> {value:.3f}{ends}</li>" if abs(value) < 1000 else f"<li><span>{safe(name, 80)}</span> {value:.4g}{ends}</li>"
+    large = lambda v, small: f"{v:,.0f}" if 100 <= abs(v) < 1e9 else format(v, small)
+    ends = "" if low is None or high is None else f" <small>[{large(low, '.3g')}, {large(high, '.3g')}]</small>"
+    return f"<li><span>{safe(name, 80)}</span> {large(value, '.3f' if abs(value) < 100 else '.4g')}{ends}</li>"
 
 def _settings(pairs, shown=4):
     "The first few settings, the others behind a click."
