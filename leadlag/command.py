@@ -20,17 +20,18 @@ CLUMSY = {r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole nu
 def sentence(
     box,  # what tyro printed for a mistake
     prog, # the command that was typed
+    flags=(), # those it has
 ) -> str:
-    "A box of several lines as one sentence."
+    "A box of several lines as one sentence, with the nearest option for each that was misspelt; their values stand among them and are left out."
     import difflib
     rows = [row.strip(" │|") for row in re.sub(r"\x1b\[[\d;]*m", "", box).splitlines()[1:]]
     parts = [" ".join(part) for rule, part in groupby(rows, lambda row: not row.strip("─-╰╯+")) if not rule]
-    first, known = (parts or ["it was not understood"])[0], re.findall(r"(?:^|, )(--\w[\w-]*)", "\n".join(rows).partition("Perhaps you meant")[2], re.M)
-    typed = re.search(r"--\w[\w-]*", first); near = difflib.get_close_matches(typed[0] if typed else "", known, 1, 0) or known[:1]
+    first, meant = (parts or ["it was not understood"])[0], re.findall(r"(?:^|, )(--\w[\w-]*)", "\n".join(rows).partition("Perhaps you meant")[2], re.M)
     for clumsy, plain in CLUMSY.items(): first = re.sub(clumsy, plain, first)
-    what, several, words = first.partition("options: ")  # a misspelt option's value stands among them
-    if options := [w for w in words.split(", ") if w.startswith("-")]: first = f"{what}{several}{', '.join(options)}"
-    return f"{first[:1].lower()}{first[1:]}{f': did you mean {near[0]}?' if near else ''} ({prog} --help shows what it takes)"
+    what, several, words = first.partition("options: "); options = [w.partition("=")[0] for w in words.split(", ") if re.match(r"--?[a-zA-Z]", w)]
+    if options: first = f"{what}{several}{', '.join(options)}"
+    near = dict.fromkeys(hit for w in options for hit in difflib.get_close_matches(w, [*meant, *flags], 1)) or dict.fromkeys(meant[:1])
+    return f"{first[:1].lower()}{first[1:]}{f': did you mean ' + ' and '.join(near) + '?' if near else ''} ({prog} --help shows what it takes)"
 
 # %% ../nbs/02_command.ipynb #bc0969f4
 def bare(config) -> list: # names of the settings that are typed without a flag
@@ -110,7 +111,7 @@ def parse(
         with redirect_stderr(box), redirect_stdout(plain) if os.environ.get("NO_COLOR") else nullcontext():
             return tyro.cli(config, args=[*first, *words], prog=prog, description=says, config=(tyro.conf.FlagCreatePairsOff,), **base)
     except SystemExit as e:
-        if e.code: raise UsageError(sentence(box.getvalue(), prog)) from None
+        if e.code: raise UsageError(sentence(box.getvalue(), prog, [f"--{f.name.replace('_', '-')}" for f in fields(config)])) from None
         print(plain.getvalue(), end="")
 
 # %% ../nbs/02_command.ipynb #ac603e4a

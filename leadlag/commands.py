@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 from .command import parse
-from .core import at_least, choose, dumps, free_folder, progress, read_json, records, run_folder, save_figure, say, UsageError, write_json
+from .core import at_least, choose, dumps, free_file, free_folder, progress, read_json, records, run_folder, save_figure, say, UsageError, write_json
 
 # %% ../nbs/89_commands.ipynb #b2e83ca2
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ def scan_apart(config, prices):
 def scan(config: Scan):
     "Who leads whom in a table of prices, whether it holds on bars it was not found on, and what it is worth there; a page with --report."
     from leadlag.markets.historical import load
-    for name, value, ends in (("output", config.output, (".png", ".svg")), ("report", config.report, (".html",))):
-        if value and Path(value).suffix not in ends: raise UsageError(f"{name} is {value}: give a file that ends in {' or '.join(ends)}")
+    free_file(config.output, "output", (".png", ".svg")), free_file(config.report, "report", (".html",))
     if config.top < 0: raise UsageError(f"top is {config.top}: give the number of pairs to show, or 0 for all")
     if config.max_lag is not None and (config.method == "levy" or config.max_lag < 1): raise UsageError("levy searches no lags: leave --max-lag out" if config.method == "levy" else f"--max-lag is {config.max_lag}: give 1 or more")
     at_least(0, cost_bp=config.cost_bp), at_least(0, whole=True, execution_lag=config.execution_lag)

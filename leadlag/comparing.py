@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 import numpy as np, pandas as pd
 from tyro.conf import Positional, arg
-from .core import DataError, LeadLagError, UsageError, axes, card, choose, dumps, read_json, records, save_figure, say
+from .core import DataError, LeadLagError, UsageError, axes, card, choose, dumps, free_file, read_json, records, save_figure, say
 from .governance.dataset import MANIFEST, read_manifest
 from .governance.provenance import verify
 from .measures import probability_of_improvement
@@ -298,9 +298,9 @@ def in_plain(c: Comparison) -> dict:
 # %% ../nbs/85_comparing.ipynb #540d9c4d
 def compared_groups(config: Compare) -> tuple: # groups of runs, `Comparison`
     "What the settings ask for; `UsageError` where there is nothing to compare."
-    if config.output and Path(config.output).suffix not in (".png", ".svg"): raise UsageError(f"output is {config.output}: give a file that ends in .png or .svg")
+    free_file(config.output, "output", (".png", ".svg"))
     if not config.runs: raise UsageError("no run is named: give two or more run folders, or one and --policies")
-    if not 0 < config.level < 1: raise UsageError(f"level is {config.level}: give a share between 0 and 1, such as .95")
+    if not .5 <= config.level <= .999: raise UsageError(f"level is {config.level}: give a share from .5 to .999, such as .95")
     pairs = [text.partition("=") for text in config.where]
     if bad := [text for text, (_, equals, _) in zip(config.where, pairs) if not equals]: raise UsageError(f"where is {bad[0]!r}: write column=value")
     groups = group_runs(config.runs)

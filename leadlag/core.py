@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'COLOURS', 'STYLE', 'LeadLagError', 'UsageError', 'DataError', 'OutOfTime', 'VerificationError', 'choose',
            'at_least', 'seed_for', 'atomic_path', 'write_atomic', 'lives', 'dumps', 'read_json', 'write_json',
-           'records', 'free_folder', 'run_folder', 'results_dir', 'cache_dir', 'code_version', 'progress', 'say',
-           'kernel', 'source_digest', 'style', 'axes', 'save_figure', 'brief', 'card']
+           'records', 'free_folder', 'free_file', 'run_folder', 'results_dir', 'cache_dir', 'code_version', 'progress',
+           'say', 'kernel', 'source_digest', 'style', 'axes', 'no_math', 'save_figure', 'brief', 'card']
 
 # %% ../nbs/00_core.ipynb #e23930c1
 import hashlib, json, logging, math, os, shutil, subprocess, sys
@@ -165,6 +165,17 @@ def free_folder(
     if not (path / "data_manifest.json").is_file(): raise UsageError(f"{path} holds files but no data_manifest.json, so it is no run of ours: move it away or give another folder")
     return path
 
+def free_file(
+    path, # that a command shall write, or None
+    name, # of the setting
+    ends, # that the file may have, such as (".png", ".svg")
+):
+    "`UsageError`, before any work is done, where a file may not be: with another ending, in place of a folder, inside a run."
+    if path is None: return
+    if Path(path).suffix not in ends or Path(path).is_dir(): raise UsageError(f"{name} is {path}: give a file that ends in {' or '.join(ends)}")
+    inside = next((p for p in Path(os.path.abspath(path)).parents if (p / "data_manifest.json").is_file()), None)
+    if inside: raise UsageError(f"{name} is {path}, inside the run {inside.name}, whose manifest does not list it: give another place")
+
 @contextmanager
 def run_folder(
     path,  # the folder the run shall have
@@ -269,6 +280,12 @@ def axes(
     if ax is not None: return ax
     import matplotlib.pyplot as plt
     with style(): return plt.subplots(**kwargs)[1]
+
+def no_math(
+    name, # of an asset, a policy: whatever somebody else wrote
+) -> str:
+    "The name for a figure, where two dollar signs would be mathematics."
+    return str(name).replace("$", r"\$")
 
 # %% ../nbs/00_core.ipynb #be133c7f
 def save_figure(

@@ -6,7 +6,7 @@
 __all__ = ['KINDS', 'MOST', 'PLUMBING', 'READERS', 'Headline', 'number', 'there', 'table', 'records_of', 'settings_of', 'outcome']
 
 # %% ../nbs/84_outcomes.ipynb #f0faf720
-import csv, math, re
+import csv, html, math, re
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -42,7 +42,7 @@ def number(
 ):        # float, or None
     "A finite number, or nothing."
     try: value = float(text)
-    except (TypeError, ValueError): return None
+    except (TypeError, ValueError, OverflowError): return None
     return value if math.isfinite(value) else None
 
 def there(folder, name) -> bool:
@@ -103,9 +103,11 @@ def _speed(rows):
     return Headline("speed", words=f"{met.count('True')} of {len(met)} targets met")
 
 def _throughput(rows):
-    "Cells a minute of every way to make a sweep, at its best."
-    best = {how: max((r for r in rows if r["how"] == how), key=lambda r: number(r["median"]) or 0.) for how in dict.fromkeys(r["how"] for r in rows)}
-    return Headline("speed", _figures((f"cells a minute, {how}, {r['workers']} at a time", r["median"], r["min"], r["max"]) for how, r in best.items()), "medians, with the least and the most")
+    "Cells a minute of every way to make a sweep, at its best, of a kind of cell that all were given."
+    kinds = {how: [r["cell"] for r in rows if r["how"] == how] for how in dict.fromkeys(r["how"] for r in rows)}
+    cell = next((c for c in next(iter(kinds.values()))[::-1] if all(c in known for known in kinds.values())), None)
+    best = {how: max((r for r in rows if (r["how"], r["cell"]) == (how, cell)), key=lambda r: number(r["median"]) or 0.) for how in kinds if cell}
+    return Headline("speed", _figures((f"{how}, {r['workers']} at a time", r["median"], r["min"], r["max"]) for how, r in best.items()), f"cells a minute, each {cell}: medians, with the least and the most" if cell else "")
 
 # %% ../nbs/84_outcomes.ipynb #c44034a2
 def _recommender(folder, settings):
@@ -147,8 +149,9 @@ def _report(folder, settings):
     if not there(folder, "report.ipynb") or (Path(folder) / "report.ipynb").stat().st_size > MOST: return Headline("report")
     outputs = [o for c in read_json(Path(folder) / "report.ipynb")["cells"] for o in c.get("outputs", ())]
     said = "\n".join("".join(o.get("data", {}).get("text/markdown", "")) for o in outputs)
-    first = re.sub(r"^- \*\*(.+?)\.\*\*", r"\1:", said.partition("## What was found")[2].strip().partition("\n")[0])
-    return Headline("report", words=shorten(re.sub(r"[*`\\]|<[^>]+>", "", first), 300, placeholder=" …"))
+    first = said.partition("## What was found")[2].lstrip()[:2000].partition("\n")[0]  # before a pattern goes over it, which takes the square of its length
+    plain = re.sub(r"[*`\\]|</?span>", "", re.sub(r"^- \*\*(.+?)\.\*\*", r"\1:", first))
+    return Headline("report", words=shorten(html.unescape(plain), 300, placeholder=" …"))
 
 def _history(folder, settings): return Headline("history", words=read_json(Path(folder) / "table.json")["verdict"])
 
@@ -170,5 +173,5 @@ def outcome(
     if name is None: return Headline(kind)
     try: return READERS[name](Path(folder), settings)
     except LeadLagError as e: return Headline(kind, trouble=str(e).replace(str(folder), "").replace(f"/{name}", name))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError) as e:
         return Headline(kind, trouble=f"{name} is not what a run of ours writes ({type(e).__name__}): make the run again")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd
 from .comparing import Compare, Comparison, compare_runs, compared_groups, expand
-from .core import COLOURS, DataError, UsageError, VerificationError, axes, write_atomic
+from .core import COLOURS, DataError, UsageError, VerificationError, axes, free_file, no_math, write_atomic
 from .governance.dataset import record_manifest
 from .governance.provenance import verify
 from .report_page import literal
@@ -67,7 +67,7 @@ class Best:
 def label(name, most=36):
     "A name as a figure shows it: short, and no mathematics."
     text = " ".join(str(name).split())
-    return (text if len(text) <= most else text[:most - 1] + "…").replace("$", r"\$")
+    return no_math(text if len(text) <= most else text[:most - 1] + "…")
 
 def chance(p):
     "A probability in words."
@@ -305,5 +305,5 @@ def write_page(config: CompareAndTell) -> Path: # the page
 
 def compare_and_tell(config: CompareAndTell):
     "Two or more finished runs, or policies of one, on identical seeds: differences, how often, profiles, and what is missing; a page with --report."
-    if config.report and (Path(config.report).suffix != ".html" or Path(config.report).is_dir()): raise UsageError(f"the report is to be {config.report}: give the name of a file that ends in .html")
+    free_file(config.report, "report", (".html",))
     compare_runs(config, (lambda: write_page(config)) if config.report else lambda: None)

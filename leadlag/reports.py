@@ -7,7 +7,7 @@ __all__ = ['INNER', 'FIGURES', 'templates', 'parameters', 'parameter_notes', 'fi
            'check_apart', 'run_report']
 
 # %% ../nbs/85_reports.ipynb #fc1b5a9c
-import ast, io, logging, math, re, shlex, sys, time, tokenize
+import ast, glob, io, logging, math, re, shlex, sys, time, tokenize
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -157,9 +157,11 @@ def _execute(nb, out, cwd, params, timeout):
     left = (lambda cell: max(1, math.ceil(end - time.monotonic()))) if timeout else None
     braces = str(Path(out).resolve()).replace("{", "{{").replace("}", "}}") # papermill takes a path for a format string
     with _quiet("papermill"):
-        papermill.execute_notebook(nb, braces, params, kernel_name="python3", language="python", cwd=str(cwd), timeout_func=left,
-                                   progress_bar=sys.stderr.isatty(), kernel_manager_class=_same_interpreter(),
-                                   extra_arguments=["--log-level=CRITICAL"])
+        done = papermill.execute_notebook(nb, braces, params, kernel_name="python3", language="python", cwd=str(cwd), timeout_func=left,
+                                          progress_bar=sys.stderr.isatty(), kernel_manager_class=_same_interpreter(),
+                                          extra_arguments=["--log-level=CRITICAL"])
+    if any(o.output_type == "error" for c in done.cells for o in c.get("outputs", [])): # papermill takes sys.exit() for a good end
+        raise LeadLagError("a cell ended the report before its end: let it raise an error, or take the exit out of the template")
 
 # %% ../nbs/85_reports.ipynb #c5b4748b
 def _tidy(path):
@@ -173,7 +175,7 @@ def _tidy(path):
         if cell.cell_type == "code": cell.execution_count = None
         for out in cell.get("outputs", []):
             if "execution_count" in out: out["execution_count"] = None
-            if "text" in out: out["text"] = re.sub(r"\S*ipykernel_\d+[/\\]\d+\.py", "a cell", out["text"]) # in warnings
+            if "text" in out: out["text"] = re.sub(r"\S*ipykernel_\d+[/\\]\d+\.py", "a cell", re.sub(r"\S*[/\\]site-packages[/\\]", "", out["text"])) # in warnings
     nbformat.write(nb, path)
 
 # %% ../nbs/85_reports.ipynb #b661c0b1
@@ -222,12 +224,13 @@ def check_apart(
     folder,  # where a report shall go
     values,  # its parameters, name -> value
 ):
-    "Refuse an output folder that is, holds or lies in a folder which the report reads."
+    "Refuse an output folder that is, holds or lies in a folder which the report reads, or holds a file of it."
     out = Path(folder).resolve()
     for name, value in values.items():
-        if not (isinstance(value, str) and value and Path(value).is_dir()): continue
-        read = Path(value).resolve()
-        if out == read or out in read.parents or read in out.parents: raise UsageError(f"the report would be written to {folder} and {name} is {value}, which it reads: give an output folder apart from it")
+        if not (isinstance(value, str) and value): continue
+        parts = [Path(p).resolve() for part in {value, *re.split(r'[",;\[\]]+', value)} if part.strip() for p in glob.glob(part.strip())] # one, several, a JSON list, a pattern
+        if any(out == p or out in p.parents for p in parts) or Path(value).is_dir() and Path(value).resolve() in out.parents:
+            raise UsageError(f"the report would be written to {folder} and {name} is {value}, which it reads: give an output folder apart from it")
 
 def run_report(
     template,      # name of a report, or path of a notebook
@@ -242,5 +245,5 @@ def run_report(
     check_apart(folder, values)
     with run_folder(folder, overwrite) as work:
         render(template, work, params, timeout, failed=folder.with_name(f"{folder.name}.failed.ipynb"))
-        record_manifest(work, config={"report": _template_path(template).stem, **values}, seed=values.get("seed"))
+        record_manifest(work, config={"report": _template_path(template).stem if Path(template).is_absolute() else str(template), **values}, seed=values.get("seed"))
     return folder / "report.html"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 from tyro.conf import Positional, arg
-from .core import LeadLagError, UsageError, dumps, results_dir, say, write_atomic
+from .core import LeadLagError, UsageError, dumps, free_file, results_dir, say, write_atomic
 from .governance.dataset import MANIFEST, read_manifest
 from .governance.provenance import verify
 from .outcomes import KINDS, Headline, outcome, records_of, settings_of
@@ -256,12 +256,8 @@ def free_page(
     path, # where the page shall be
 ) -> Path:
     "`path`, if a page may be put there."
-    path = Path(path)
-    if path.suffix != ".html": raise UsageError(f"output is {path}: give a file that ends in .html")
-    if path.is_dir() or path.is_symlink() or path.exists() and b'content="leadlag index"' not in path.read_bytes()[:2000]: raise UsageError(f"{path} is there and is no index of ours: give another --output")
-    whole = Path(os.path.abspath(path))
-    inside = next((p for p in whole.parents if (p / MANIFEST).is_file()), None)
-    if inside: raise UsageError(f"{path} would lie inside the run {inside.name}, whose manifest does not list it: give another --output")
+    path = Path(path); free_file(path, "output", (".html",))
+    if path.is_symlink() or path.exists() and (not path.is_file() or b'content="leadlag index"' not in path.read_bytes()[:2000]): raise UsageError(f"{path} is there and is no index of ours: give another --output")
     return path
 
 def index(config: Index):

@@ -29,30 +29,30 @@ def traded(
 
 # %% ../nbs/86_scan_backtest.ipynb #05233be8
 def _fitted(signal, came, fit):
-    "Each column's forecast: its signal times the slope of the first `fit` rows."
-    return signal * [slope(s[:fit], y[:fit]) for s, y in zip(signal.T, came.T)]
+    "Each column's forecast, 0 without a signal: its signal times the slope of the first `fit` rows, those without an outcome left out."
+    signal = np.nan_to_num(signal); told = np.where(np.isnan(came), 0., signal)
+    return signal * [slope(s[:fit], y[:fit]) for s, y in zip(told.T, np.nan_to_num(came).T)]
 
 def decisions(
     returns, # DataFrame [bars, assets], percent per bar
     pairs,   # from `traded`
     cut, first, last, # bars: end of the first part; the decisions to be judged are first..last-1
     delay,   # execution lag, bars between decision and fill
-) -> dict:   # lead, own, came: each [decisions, followers], percent; missing: share of cells
+) -> dict:   # lead, own, came: each [decisions, followers], percent; counted: where all three are known; missing: share of cells where not
     "Forecast by the leader and by the follower's own last bar, and what came."
     x, y = (returns[list(pairs[c])].to_numpy(float) for c in ("leader", "follower")); rows = len(y) - 1 - delay
     back = np.maximum(pairs["lag"].to_numpy(int), delay + 1) - 1 - delay; at = np.arange(rows)[:, None] - back
     lead = np.where(at >= 0, x[np.maximum(at, 0), np.arange(len(back))], np.nan); own, came = y[:rows], y[1 + delay:]
-    gone = np.isnan(lead + own + came); lead, own, came = (np.where(gone, 0., v) for v in (lead, own, came))
-    fit, judged = cut - 1 - delay, slice(first, last)
-    return {"lead": _fitted(lead, came, fit)[judged], "own": _fitted(own, came, fit)[judged], "came": came[judged], "missing": gone[judged].mean()}
+    counted, fit, judged = ~np.isnan(lead + own + came), cut - 1 - delay, slice(first, last)
+    return {"lead": _fitted(lead, came, fit)[judged], "own": _fitted(own, came, fit)[judged], "came": np.nan_to_num(came)[judged], "counted": counted[judged], "missing": 1 - counted[judged].mean()}
 
 # %% ../nbs/86_scan_backtest.ipynb #8c200349
 NAMES = {FIXED: "the leader found", AR1: "its own last bar, AR(1)"}
 
 def predicted(v, options) -> list: # rows
     "Rows on prediction, from `decisions` without delay."
-    simpler = {"gain": (AR1, v["own"])}
-    return [row for model, part in ((FIXED, "lead"), (AR1, "own")) for row in prediction_rows(model, v[part], v["came"], simpler, 0, options)]
+    lead, own = (v[part] * v["counted"] for part in ("lead", "own")); simpler = {"gain": (AR1, own)}
+    return [row for model, part in ((FIXED, lead), (AR1, own)) for row in prediction_rows(model, part, v["came"] * v["counted"], simpler, 0, options)]
 
 def earned(v, delay, cost, per_year, options) -> list: # rows; cost in percent per unit traded
     "Rows on profit, from `decisions` with a delay; holding every follower is one of them."
@@ -109,7 +109,7 @@ class Backtest(HistoryTable):
         f = self.facts
         if not len(self.pairs): return ""
         out = f" Left out, without a price out of sample: {', '.join(self.dropped)}." if self.dropped else ""
-        lost = f" A price was missing in {f['missing']:.1%} of them, which count as no forecast and no move." if f["missing"] else ""
+        lost = f" A price was missing in {f['missing']:.1%} of them, which count neither as a forecast nor as a move." if f["missing"] else ""
         d = f["execution_lag"]
         filled = f"Profit is filled {d} close{'s' * (d != 1)} after the decision, when a lead of {d} bar{'s' * (d != 1)} is over, and pays {f['cost_bp']:g} bp a unit traded. " if d else ""
         return (f"{len(self.pairs)} follower{'s' * (len(self.pairs) > 1)}, each with the strongest of the leaders found in-sample, worth {f['effective']:.1f} unrelated ones; "

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
 import numpy as np, pandas as pd
-from .core import COLOURS, UsageError, axes, choose, read_json, records, write_atomic, write_json
+from .core import COLOURS, UsageError, axes, choose, no_math, read_json, records, write_atomic, write_json
 from .estimators.base import whole
 from .estimators.crosscorr import crosscorr
 from .estimators.network import plot_network
@@ -101,7 +101,7 @@ def verdict_words(
     some, left = found(scan.pairs).sum(), scan.survivors; words = f"{scan.matrix.sentence} In-sample is {span(scan.index, scan.inside)}, out of sample {span(scan.index, scan.outside)}."
     if scan.pairs["q"].isna().all(): return words
     if not some: return words + " So there is nothing whose survival could be asked about."
-    who = f"{len(left)} of the {some} found keep" if len(left) < some or some == 1 else f"All {some} found keep"
+    who = f"{len(left)} of the {some} found keep" if len(left) < some or some == 1 else f"{'Both' if some == 2 else f'All {some}'} found keep"
     words += f" {who}{'s' * (len(left) == 1)} the sign out of sample; of pairs that are chance, half would."
     return words + (f" The strongest: {pair_words(left.iloc[0])}." if len(left) else " Nothing survives.")
 
@@ -146,7 +146,7 @@ def plot_rolling(
     r = scan.prices.returns; line = r[leader].shift(int(row.lag)).rolling(window, min_periods=window // 2).corr(r[follower]).replace([np.inf, -np.inf], np.nan)
     ax = axes(ax, figsize=(7, 2.8)); ax.axhspan(-1.96 / window ** .5, 1.96 / window ** .5, color="0.9", label="95 % of windows of independent series")
     ax.axvspan(scan.index[scan.outside.start], scan.index[-1], color=COLOURS[4], alpha=.12, lw=0, label="out of sample")
-    ax.plot(line.index, line, color=COLOURS[0], lw=1.2, label=f"{leader} → {follower}, lag {row.lag}, last {window} bars"); ax.axhline(0, color="0.4", lw=.6)
+    ax.plot(line.index, line, color=COLOURS[0], lw=1.2, label=f"{no_math(leader)} → {no_math(follower)}, lag {row.lag}, last {window} bars"); ax.axhline(0, color="0.4", lw=.6)
     ax.set(ylabel="correlation", xlim=(scan.index[0], scan.index[-1])); dates(ax, scan.index); ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(.5, 1), ncols=3)
     return ax
 
@@ -161,7 +161,7 @@ def plot_quality(
     starts = np.arange(0, len(gone), -(-len(gone) // 800)); image = np.maximum.reduceat(gone[names].to_numpy(), starts, axis=0).T.astype(float)
     ax = axes(ax, figsize=(7, .9 + .16 * len(names)))
     ax.imshow(np.where(image > 0, 1., np.nan), aspect="auto", interpolation="nearest", cmap="autumn", vmin=0, vmax=2, extent=(0, len(gone), len(names) - .5, -.5))
-    ticks = np.linspace(0, len(gone) - 1, 6).astype(int); ax.set_xticks(ticks, [row_label(scan.index[t]) for t in ticks], fontsize=8); ax.set_yticks(range(len(names)), names, fontsize=8)
+    ticks = np.linspace(0, len(gone) - 1, 6).astype(int); ax.set_xticks(ticks, [row_label(scan.index[t]) for t in ticks], fontsize=8); ax.set_yticks(range(len(names)), [no_math(c) for c in names], fontsize=8)
     ax.axvspan(scan.inside.stop, scan.outside.start, color="0.85", lw=0); ax.set_xlim(0, len(gone)); ax.grid(False)
     return ax
 
@@ -289,7 +289,7 @@ def first_screen(
     parts = {"What was found": {"Who leads": literal(scan.verdict), "What it is worth": literal(worth.verdict)}.items(),
              "Where the numbers come from": ({"Data": literal(data), "Split": how} | provenance(about) | {"Seed": f"{s['seed']}, of the draws of chance"}).items()}
     odd = [f"{n} thing{'s' * (n != 1)} looked odd and {'are' if n != 1 else 'is'} listed under *Data quality*"] if (n := len(scan.prices.findings)) else []
-    return sections(parts) + "\n\n## What was dropped\n\n" + ("\n".join(f"- {w[0].upper()}{w[1:]}." for w in [*map(literal, dropped_words(scan.prices)), *[scan.matrix.note] * bool(scan.matrix.note), *odd]) or "Nothing.")
+    return sections(parts) + "\n\n## What was dropped\n\n" + ("\n".join(f"- {w[0].upper()}{w[1:]}." for w in [*map(literal, dropped_words(scan.prices)), *[literal(scan.matrix.note)] * bool(scan.matrix.note), *odd]) or "Nothing.")
 
 # %% ../nbs/87_scanning.ipynb #d31aa091
 def write_report(

@@ -15,6 +15,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 from .command import as_words, parse
 from .core import DataError, LeadLagError, UsageError, choose, dumps, records, say, write_atomic
+from .outcomes import number
 from .sweep import cell_key, grid, read_shard, sweep
 from .sweep_plan import measured, plan, plan_record
 from .verbs import VERBS
@@ -33,8 +34,10 @@ def values(
     if dots and low.strip().isdigit() and high.strip().isdigit() and int(low) <= int(high): return [str(i) for i in range(int(low), int(high) + 1)]
     found = [v.strip() for v in text.split(",")]
     if dots or not all(found): raise UsageError(f"{text!r} is no list of values: write a,b,c, or 0..9 for the whole numbers from 0 to 9")
+    if len({v if number(v) is None else number(v) for v in found}) < len(found): raise UsageError(f"{text!r} holds a value twice: name every value once")
     return found
 
+# %% ../nbs/88_sweeping.ipynb #9387db48
 def verb_cells(
     verb, # a key of TABLES
     axes, # of "name=values"

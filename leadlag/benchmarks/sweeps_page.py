@@ -97,7 +97,7 @@ def limits(run) -> list: # of str
     memory, manifest = run.cost("memory for their rows") / reads[-1], run.cost("bytes of their manifest") / listed
     share, tasks = run.cost("a share, beside its cells"), run.cost("tasks a second through the scheduler")
     found = [f"**One writer.** Every result goes through the process that was started: {number(run.cost('writing a cell'))} ms to write a cell until it is safe on the disk. With cells of {number(p.seconds)} s it keeps up with {p.seconds / p.known.writing:,.0f} workers, with cells of a minute with {60 / p.known.writing:,.0f}. No more than two cells for each worker are under way, however many wait."]
-    if tasks == tasks: found.append(f"**The scheduler of a cluster.** Dask's handed on {number(tasks)} tasks a second that did nothing, on this machine and with its workers beside it: enough for {tasks * p.seconds:,.0f} workers with such cells, and never the first thing to give way to.")
+    if tasks == tasks: found.append(f"**The scheduler of a cluster.** Dask's handed on {number(tasks)} tasks a second that did nothing, on this machine and with its workers beside it: enough for {tasks * p.seconds:,.0f} workers with such cells, so that over a cluster {'it gives way before the writer does' if tasks * p.known.writing < 1 else 'the writer gives way before it does'}; a million cells take it {span(MILLION / tasks)} at least.")
     return found + [
         f"**An array of jobs.** Slurm takes {SHARES:,} shares (`MaxArraySize` is 1001 where nobody changed it), so a share is {p.share:,} cells. It has a writer of its own, which takes the first limit away, and starts with a price: {number(share)} s and {number(run.cost('memory of a share'))} MB, to load what the cells want and to go through a grid of {run.sizes('a share, beside its cells')[-1]:,} cells for its own part. A thousand of them are {SHARES * share / 3600:.1f} core hours.",
         f"**Files.** {big(p.cells * p.known.disk)} in a million files of one folder. A local disk holds that; a shared one often counts files, and a quota of a million is common. Reading them takes {span(p.cells * p.known.reading)} and {memory * MILLION / 1000:.1f} GB of memory for the rows; {growth(run, 'reading finished cells')}.",
@@ -117,7 +117,7 @@ def verdict(run) -> str:
     works = [run.rate("one sweep", WORKS, k) / run.rate("one sweep", WORKS, 1) for k in (cores, w)]
     text = f"With {w} at a time, cells that wait a second are done at {100 * share('one sweep', WAITS, w):.0f} % of the ideal rate; cells that compute gain {works[0]:.2f} times on the {cores} cores there are, and {works[1]:.2f} times with {w} workers on them."
     if n: text += f" {n} nodes do {run.rate('nodes', WAITS, n) / run.rate('nodes', WAITS, 1):.2f} times what one does, of cells that wait."
-    return text + f" A million small trainings would be {p.core_hours:,.0f} core hours, {p.core_hours * PRICE:,.0f} at {PRICE:g} each; a thousand jobs with folders of their own would be done in {span(p.share * p.seconds)}."
+    return text + f" A million small trainings would be {p.core_hours:,.0f} core hours, {p.core_hours * PRICE:,.0f} at {PRICE:g} each; a thousand jobs with folders of their own would be done in {span(p.share * (p.seconds + p.known.writing))}, after a start of {span(run.cost('a share, beside its cells'))} each."
 
 def sweeps_page(
     folder, # of a run

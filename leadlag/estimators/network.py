@@ -7,7 +7,7 @@ __all__ = ['links', 'place', 'plot_network', 'plot_clusters']
 
 # %% ../../nbs/36_estimators.network.ipynb #3feba21c
 import numpy as np, pandas as pd
-from ..core import COLOURS, DataError, UsageError, axes
+from ..core import COLOURS, DataError, UsageError, axes, no_math
 from .base import whole
 from .ranking import potential
 
@@ -67,7 +67,7 @@ def _arrow(ax, at, row, width, label):
     tail, head = at[row.leader], at[row.follower]; way = (head - tail)*ax.figure.get_size_inches(); colour = COLOURS[0 if row.sign > 0 else 1]
     ax.annotate("", head, tail, zorder=1, arrowprops=dict(arrowstyle="-|>", mutation_scale=8, lw=width, color=colour, alpha=.7, ls="-" if way[0] > 0 else "--",
                                                           shrinkA=_reach(row.leader, way), shrinkB=_reach(row.follower, way)))
-    if label: ax.text(*(.55*tail + .45*head), label, fontsize=7, color=colour, ha="center", va="center", zorder=3, bbox=dict(boxstyle="round,pad=.1", fc="white", ec="none"))
+    if label: ax.text(*(.35*tail + .65*head), label, fontsize=7, color=colour, ha="center", va="center", zorder=3, bbox=dict(boxstyle="round,pad=.1", fc="white", ec="none"))
 
 def plot_network(
     result,  # LeadLagMatrix, or an antisymmetric table, > 0 where the row leads
@@ -83,7 +83,7 @@ def plot_network(
         label = f"{row.lag/factor:.3g}" if timed and np.isfinite(row.lag) else ""
         _arrow(ax, at, row, .4 + 1.2*row.strength/arrows.strength.max(), label)
     for name, (x, y) in at.items():
-        ax.text(x, y, name, fontsize=8, ha="center", va="center", color="black" if name in linked else "0.6", zorder=4,
+        ax.text(x, y, no_math(name), fontsize=8, ha="center", va="center", color="black" if name in linked else "0.6", zorder=4,
                 bbox=dict(boxstyle="round,pad=.15", fc="white", ec="0.7" if name in linked else "none", lw=.6))
     more = (f", {left} weaker ones left out" if left else "") + (f"; {lone} assets without a link not shown" if (lone := len(height) - len(shown)) else "")
     ax.set(xlim=(-.08, 1.08), ylim=(-.06, 1.06), xticks=[], yticks=[], xlabel="leaders left, followers right" + (f"; on the arrow: lag in {unit}" if timed else ""), title=f"{len(arrows)} link{'s'*(len(arrows) != 1)}{more}")
@@ -103,7 +103,7 @@ def plot_clusters(
     ax = axes(ax, figsize=(4.5, 3.4)); top = np.quantile(np.abs(A), .99) or 1.
     image = ax.imshow(A[np.ix_(order, order)], cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest")
     for end in ends[:-1]: ax.axhline(end - .5, color="k", lw=.6); ax.axvline(end - .5, color="k", lw=.6)
-    if names is not None and len(A) <= 30: ticks, words = np.arange(len(A)), [str(names[k]) for k in order]
+    if names is not None and len(A) <= 30: ticks, words = np.arange(len(A)), [no_math(names[k]) for k in order]
     else: ticks, words = ends - (sizes + 1)/2, [f"{c} ({size})" for c, size in enumerate(sizes)]
     ax.set_xticks(ticks, words, rotation=90, fontsize=8); ax.set_yticks(ticks, words, fontsize=8)
     ax.set(xlabel="follows", ylabel="leads"); ax.grid(False)

@@ -10,7 +10,7 @@ __all__ = ['UNITS', 'LEGEND', 'TAILED', 'AS_TEXT', 'lag_unit', 'lag_in_words', '
 from dataclasses import dataclass
 from html import escape
 import numpy as np, pandas as pd
-from ..core import COLOURS, UsageError, axes, choose
+from ..core import COLOURS, UsageError, axes, choose, no_math
 
 # %% ../../nbs/28_estimators.result.ipynb #85b9fbdb
 UNITS = ((86400., "days"), (3600., "h"), (60., "min"), (1., "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
@@ -166,11 +166,11 @@ def _plot_curve(
     if over == "lag" and len(curve) <= 101:
         width = .6*float(x.diff().min())
         ax.bar(x[~hit], value[~hit], width=width, color="0.45")
-        if hit.any(): ax.bar(x[hit], value[hit], width=width, color=COLOURS[1], label=f"{r.leader} leads by {word}")
+        if hit.any(): ax.bar(x[hit], value[hit], width=width, color=COLOURS[1], label=f"{no_math(r.leader)} leads by {word}")
     else:
         ax.plot(x, value, color=COLOURS[1] if r.found and not r.mutual and over != "lag" else "0.35", lw=.8)
-        if hit.any(): ax.plot(x[hit], value[hit], "o", color=COLOURS[1], label=f"{r.leader} leads by {word}")
-    where = f"lag in {unit} (right: {r.leader} first, left: {r.follower} first)"
+        if hit.any(): ax.plot(x[hit], value[hit], "o", color=COLOURS[1], label=f"{no_math(r.leader)} leads by {word}")
+    where = f"lag in {unit} (right: {no_math(r.leader)} first, left: {no_math(r.follower)} first)"
     ax.set(xlabel=where if over == "lag" else over, ylabel=r.measure)
     if ax.get_legend_handles_labels()[0]: ax.legend(loc="upper left", fontsize=8)
     return ax
@@ -282,7 +282,7 @@ def _plot_matrix(
     top = 1.5*found.strength.max() if len(found) and found.strength.max() > 0 else 1 # pale enough to read the lag written in
     image = ax.imshow(cells, cmap="RdBu_r", vmin=-top, vmax=top)
     ax.figure.colorbar(image, ax=ax, label=result.measure)
-    ticks = range(0, len(names), 1 + len(names)//40); labels = [names[k] for k in ticks]
+    ticks = range(0, len(names), 1 + len(names)//40); labels = [no_math(names[k]) for k in ticks]
     ax.set(xticks=ticks, yticks=ticks, xlabel=f"follower (in the cell: lag in {unit})" if timed else "follower", ylabel="leader", facecolor="0.96")
     ax.set_xticklabels(labels, rotation=90, fontsize=8); ax.set_yticklabels(labels, fontsize=8); ax.grid(False)
     return ax
