@@ -9,7 +9,7 @@ __all__ = ['PRELOAD', 'STARTING', 'ONE_THREAD', 'KINDS', 'AHEAD', 'TIMES', 'find
 # %% ../nbs/12_sweep.ipynb #1cf896db
 import fcntl, hashlib, importlib, itertools, multiprocessing.util, os, signal, sys, tempfile, threading, time, traceback
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import connection, forkserver
@@ -303,11 +303,10 @@ def sweep(
     name, limits = "{}-of-{}".format(*shard), {"timeout": timeout, "memory": memory, "preload": tuple(preload)}
     with _alone(folder, f"sweep-{name}"):
         share = cells[shard[0] - 1::shard[1]]; left = [c for c in share if not finished(c)]; pace = Pace(len(left), before=len(share) - len(left))
-        with closing(_far(function, left, address, limits) if address else _near(function, left, workers, limits)) as answers: # an interruption while one is written down ends the others now, and not whenever they are collected
-            for config, answer in answers:
-                if answer.get("sources") != source_digest(): raise LeadLagError("the package's sources have changed since this began, or are others on a worker: what was finished is kept; start it again, with the same sources everywhere")
-                keep(folder, function, config, answer); _note(folder, name, cell_key(function, config), answer)
-                pace.step(_named(config), answer.get("error", ""))
+        for config, answer in (_far(function, left, address, limits) if address else _near(function, left, workers, limits)):
+            if answer.get("sources") != source_digest(): raise LeadLagError("the package's sources have changed since this began, or are others on a worker: what was finished is kept; start it again, with the same sources everywhere")
+            keep(folder, function, config, answer); _note(folder, name, cell_key(function, config), answer)
+            pace.step(_named(config), answer.get("error", ""))
     if shard[1] > 1 and (missing := _missing(function, cells, folder)): return Swept((mine := collect(function, share, folder)).rows, mine.failed, missing)
     return collect(function, cells, folder)
 
