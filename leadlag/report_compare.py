@@ -173,7 +173,7 @@ def read_contest(
     "What a page is to tell; `UsageError` where there is nothing to compare."
     from leadlag.benchmarks.history import load_history
     from leadlag.findings import bases
-    from leadlag.report_parts import listed
+    from leadlag.reports import listed
     asked = dict(runs=runs, policies=policies, where=where, metric=metric, lower=lower, level=level)
     if not runs and not any((base / EXAMPLE["runs"] / "rows.csv").is_file() for base in bases()): return tiny_contest()
     if not runs: asked |= {k: asked[k] or v for k, v in EXAMPLE.items()}
@@ -292,8 +292,7 @@ class CompareAndTell(Compare):
 
 def write_page(config: CompareAndTell) -> Path: # the page
     "Fill the template `compare` and keep its page; where the page itself fails, the notebook as far as it came lies beside."
-    from leadlag.report_parts import packed
-    from leadlag.reports import execute, to_html
+    from leadlag.reports import execute, packed, to_html
     path, values = Path(config.report), dict(runs=packed(config.runs, ","), policies=packed(config.policies), metric=config.metric, where=packed(config.where), lower=config.lower, level=float(config.level))
     kept = path.with_name(f"{path.stem}.failed.ipynb")
     with tempfile.TemporaryDirectory() as work:

@@ -124,7 +124,7 @@ def to_html(
     "One HTML file that opens with the network off: story and figures first, the code behind a switch."
     from leadlag import __version__
     nb, out = _described(read_notebook(notebook)), Path(out or Path(notebook).with_suffix(".html"))
-    said = re.search(r"\bleadlag [a-z]|\bleadlag\.scan\(", str(nb.cells[-1].get("outputs"))) # the report ends with it, in its own words
+    said = any(re.match(r"\s*leadlag[ .]", o.get("text") or o.get("data", {}).get("text/markdown", "")) for o in nb.cells[-1].get("outputs", [])) # the report ends with it, in its own words
     again = f"<p>To make this page again:</p>\n<pre>{html.escape(command)}</pre>\n" if command and not said else ""
     footer = f"{again}<p>Made by leadlag {__version__}. {beside}</p>"
     return write_atomic(out, _page(_title(nb), _body(nb), footer))

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
 import numpy as np, pandas as pd
-from .core import COLOURS, UsageError, axes, choose, no_math, read_json, records, write_atomic, write_json
+from .core import COLOURS, UsageError, axes, choose, free_file, no_math, read_json, records, write_atomic, write_json
 from .estimators.base import whole
 from .estimators.crosscorr import crosscorr
 from .estimators.network import plot_network
@@ -298,8 +298,7 @@ def write_report(
     "Fill the template `scan` with what was read and write one page; nothing is left where it fails but the notebook as far as it came."
     from leadlag.report_page import to_html
     from leadlag.reports import execute
-    path, s = Path(path), scan.settings
-    if path.suffix != ".html" or path.is_dir(): raise UsageError(f"the report is to be {path}: give the name of a file that ends in .html")
+    path, s = Path(path), scan.settings; free_file(path, "report", (".html",))
     values = {k: s[k] for k in ("max_lag", "share", "seed", "n_null")} | {"prices": "kept", "kind": s["kind"], "execution_lag": execution_lag, "cost_bp": float(cost_bp)}
     with tempfile.TemporaryDirectory() as work:
         (Path(work) / "kept").mkdir(); keep(scan.prices, Path(work) / "kept"); path.parent.mkdir(parents=True, exist_ok=True)
