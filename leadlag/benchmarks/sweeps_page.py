@@ -113,11 +113,12 @@ ABOUT = ("`leadlag bench sweeps` measures all of this again, in some minutes. Ce
 def verdict(run) -> str:
     "The result in a few sentences."
     p, cores, w, n = million_plans(run)[WORKS], run.config["cores"], run.most("one sweep"), run.most("nodes")
+    start = "a share, beside its cells"  # of the smallest grid: such a job has no million to go through
     def share(how, cell, at): t = run.summary; return float(t[(t.how == how) & (t.cell == cell) & (t.workers == at)].share.iloc[0])
     works = [run.rate("one sweep", WORKS, k) / run.rate("one sweep", WORKS, 1) for k in (cores, w)]
     text = f"With {w} at a time, cells that wait a second are done at {100 * share('one sweep', WAITS, w):.0f} % of the ideal rate; cells that compute gain {works[0]:.2f} times on the {cores} cores there are, and {works[1]:.2f} times with {w} workers on them."
     if n: text += f" {n} nodes do {run.rate('nodes', WAITS, n) / run.rate('nodes', WAITS, 1):.2f} times what one does, of cells that wait."
-    return text + f" A million small trainings would be {p.core_hours:,.0f} core hours, {p.core_hours * PRICE:,.0f} at {PRICE:g} each; a thousand jobs with folders of their own would be done in {span(p.share * (p.seconds + p.known.writing))}, after a start of {span(run.cost('a share, beside its cells'))} each."
+    return text + f" A million small trainings would be {p.core_hours:,.0f} core hours, {p.core_hours * PRICE:,.0f} at {PRICE:g} each; a thousand jobs with folders of their own would be done in {span(p.share * (p.seconds + p.known.writing))}, after a start of {span(run.cost(start, run.sizes(start)[0]))} each."
 
 def sweeps_page(
     folder, # of a run
